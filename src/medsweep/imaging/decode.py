@@ -1,0 +1,192 @@
+"""One image file → its pixels as they were stored, upright. PNG, JPEG, BMP, TIFF and npy; nothing else is opened."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from medsweep.artifacts.record import RawImage
+from medsweep.errors import DataError
+
+cv2.setNumThreads(1)  # parallel work is whole images; threads inside one would only compete
+
+MAX_BYTES = 512 << 20
+MAX_PIXELS = 100_000_000
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+_NPY_MAGIC = b"\x93NUMPY"
+_ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 274, 258, 262
+_WHITE_IS_ZERO = 0
+_COLOUR = frozenset({"RGB", "P", "YCbCr"})
+_ALPHA = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
+_WIDE_GREY = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+_REFUSED = {
+    "CMYK": "CMYK colours have no one RGB value",
+    "LAB": "CIELAB colours are not supported",
+    "HSV": "HSV colours are not supported",
+    "I": "32-bit or signed integers have no known white; store 8 or 16 bits without a sign",
+    "F": "floating-point values have no known white; store 8 or 16 bits without a sign",
+}
+
+
+def decode(path: Path) -> RawImage:
+    """Decode a file by its content (not its name).
+
+    Grey images come back as (h, w), all others as RGB (h, w, 3). Depths below 8 bits are spread over 0 to 255; 12-bit
+    TIFF keeps its values with `largest` 4095; 16 bits are kept. Palettes are looked up, EXIF orientation is applied,
+    transparent pixels are composited on black. `content` is the SHA-256 of the file.
+
+    Raises:
+        DataError: the file is missing, of another kind, damaged, truncated, larger than 512 MiB or 100 megapixels
+            (read from its header), animated or of several pages, or has values without a known white.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"is larger than {MAX_BYTES >> 20} MiB.", where=str(path))
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror or error}).", where=str(path)) from None
+    return decode_bytes(data, name=str(path))
+
+
+def decode_bytes(data: bytes, *, name: str) -> RawImage:
+    """Decode a file's content as `decode` does; messages call it `name`."""
+    if not data:
+        raise DataError("is empty.", where=name)
+    try:
+        pixels, largest = _decode_npy(data, name) if data.startswith(_NPY_MAGIC) else _decode_raster(data, name)
+    except DataError:
+        raise
+    except UnidentifiedImageError:
+        raise DataError("is not a PNG, JPEG, BMP, TIFF or npy image.", where=name) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large(name) from None
+    except Exception as error:  # decoders raise nearly anything on damaged files
+        raise DataError(f"is damaged or truncated ({error or type(error).__name__}).", where=name) from None
+    return RawImage(np.ascontiguousarray(pixels), largest, hashlib.sha256(data).hexdigest())
+
+
+def _too_large(name: str) -> DataError:
+    return DataError(f"has more than {MAX_PIXELS // 1_000_000} megapixels.", where=name)
+
+
+def _decode_npy(data: bytes, name: str) -> tuple[NDArray[Any], int]:
+    """A uint8 or uint16 array (h, w), (h, w, 1) or (h, w, 3); nothing is unpickled."""
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
+    if dtype.kind != "u" or dtype.itemsize > 2:
+        raise DataError(f"holds values of the type {dtype}; uint8 or uint16 is needed.", where=name)
+    if not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))) or 0 in shape:
+        raise DataError(f"has the shape {shape}; (h, w) or (h, w, 3) is needed.", where=name)
+    if shape[0] * shape[1] > MAX_PIXELS:
+        raise _too_large(name)
+    start = stream.tell()
+    count = int(np.prod(shape, dtype=np.int64))
+    if len(data) - start != count * dtype.itemsize:
+        raise DataError(f"is truncated: the shape {shape} does not fit its size.", where=name)
+    pixels = np.frombuffer(data, dtype=dtype, offset=start).reshape(shape, order="F" if fortran else "C")
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    return pixels.astype(dtype.newbyteorder("=")), int(np.iinfo(dtype).max)
+
+
+def _decode_raster(data: bytes, name: str) -> tuple[NDArray[Any], int]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", category=UserWarning)  # Pillow's remarks on odd metadata
+        _check_sums(data)
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise _too_large(name)
+            if image.mode in _REFUSED:
+                raise DataError(f"cannot be used: {_REFUSED[image.mode]}.", where=name)
+            if getattr(image, "n_frames", 1) > 1:
+                raise DataError("holds several pages or frames; one image a file is needed.", where=name)
+            deep = _bits(image, data)
+            image.load()
+            if deep == 16 and image.mode not in _WIDE_GREY:
+                return _decode_deep_colour(data, image), 65535
+            return _decode_upright(image, deep, name)
+
+
+def _check_sums(data: bytes) -> None:
+    # Pillow checks the sums of a PNG's pixel chunks only here.
+    if data.startswith(b"\x89PNG"):
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            image.verify()
+
+
+def _bits(image: Image.Image, data: bytes) -> int:
+    """The true bit depth of a sample."""
+    if image.format == "PNG":
+        return data[24]  # the header chunk always comes first
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(_BITS_PER_SAMPLE, 1)  # type: ignore[attr-defined]
+        return int(max(bits)) if isinstance(bits, tuple) else int(bits)
+    return 8
+
+
+def _decode_upright(image: Image.Image, bits: int, name: str) -> tuple[NDArray[Any], int]:
+    # A TIFF of more than 8 bits that says white is zero: Pillow inverts only up to 8 bits.
+    inverted = image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO  # type: ignore[attr-defined]
+    transparent = "transparency" in image.info
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in _WIDE_GREY:
+        largest = (1 << bits) - 1
+        pixels = np.asarray(upright).astype(np.uint16)
+        if transparent:
+            pixels = np.where(pixels == image.info["transparency"], 0, pixels).astype(np.uint16)
+        return (largest - pixels if inverted else pixels), largest
+    if upright.mode in _ALPHA or (transparent and upright.mode in ("P", "RGB", "L", "1")):
+        grey = upright.mode in ("LA", "La", "L", "1")
+        layered = np.asarray(upright.convert("RGBA"))
+        return _on_black(layered[:, :, 0] if grey else layered[:, :, :3], layered[:, :, 3], 255), 255
+    if upright.mode in ("L", "1"):
+        return np.asarray(upright.convert("L")), 255
+    if upright.mode in _COLOUR:
+        return np.asarray(upright.convert("RGB")), 255
+    raise DataError(f"has the pixel format '{upright.mode}', which is not supported.", where=name)
+
+
+def _decode_deep_colour(data: bytes, image: Image.Image) -> NDArray[Any]:
+    """Colour or alpha at 16 bits a sample, which Pillow would cut to 8; OpenCV keeps them."""
+    stored: Any = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    if stored is None or stored.dtype != np.uint16:
+        raise ValueError("its 16-bit samples cannot be decoded")
+    if image.format == "PNG":  # of a TIFF, OpenCV applies the orientation itself
+        stored = _turned(stored, image.getexif().get(_ORIENTATION, 1))
+    if stored.ndim == 2:
+        return np.asarray(stored)
+    if stored.shape[2] == 4:
+        grey = image.format == "PNG" and data[25] == 4  # grey with alpha
+        colour = stored[:, :, 0] if grey else stored[:, :, 2::-1]
+        return _on_black(colour, stored[:, :, 3], 65535)
+    return np.asarray(stored[:, :, ::-1])
+
+
+def _on_black(colour: NDArray[Any], alpha: NDArray[Any], largest: int) -> NDArray[Any]:
+    """Composite on black: colour · alpha, rounded to the nearest value."""
+    if colour.ndim == 3:
+        alpha = alpha[:, :, None]
+    product = colour.astype(np.uint64) * alpha
+    return np.asarray((product + largest // 2) // largest, dtype=colour.dtype)
+
+
+def _turned(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Pixels made upright by their EXIF orientation, 1 to 8."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels

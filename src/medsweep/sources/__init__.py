@@ -1,0 +1,1 @@
+"""What there is: each kind of source turns it into ImageRecords. `catalog` lists the kinds."""
