@@ -1,0 +1,1 @@
+"""Verb 2: draw augmented views of the training split, and render them where they fit."""
