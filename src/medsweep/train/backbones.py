@@ -1,0 +1,349 @@
+"""TABLE: backbones, and the network around them: raw pixels in, probabilities out, built-in Keras layers only.
+
+Every layer is named after its place, so saved bytes do not depend on what else the process has built. Initial weights
+and dropout take their seeds from `keras.utils.set_random_seed`, which the caller calls right before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from medsweep.errors import unknown_name
+from medsweep.train.hyperparameters import Scalar, check_hyperparameters
+
+if TYPE_CHECKING:
+    import keras
+
+WHERE = "train.space"
+
+Tensor = Any
+"""A symbolic Keras tensor (B, H, W, C) or (B, F)."""
+
+# Pooling stops where it would leave fewer than 2 pixels along the shorter side: deep networks fit small images.
+_SMALLEST_POOLED_SIDE = 4
+
+# Keras's own 0.99 needs hundreds of steps before the moving statistics can be validated with; trials may be shorter.
+_BATCH_NORM_MOMENTUM = 0.9
+
+# Far below one grey level in 16 bits (1.5e-5 of the range), squared: it only keeps constant images from dividing by 0.
+_IMAGE_VARIANCE_EPSILON = 1e-10
+
+
+@dataclass(frozen=True)
+class PoolingRow:
+    """One way to pool: `halve(name)` is a layer for 2x2 windows, `whole(name)` one for the whole feature map."""
+
+    halve: Callable[[str], keras.layers.Layer]
+    whole: Callable[[str], keras.layers.Layer]
+
+
+@dataclass(frozen=True)
+class BackboneRow:
+    """One backbone.
+
+    Args:
+        build: (features (B, H, W, C), hyper, activation, pooling) → features (B, F).
+        hyperparameters: what `build` reads.
+        what: one sentence.
+    """
+
+    build: Callable[[Tensor, Mapping[str, Scalar], str, str], Tensor]
+    hyperparameters: tuple[str, ...]
+    what: str
+
+
+# The initializer that keeps the variance of the signal for each activation: He et al. (2015) where about half of the
+# range is passed on, Glorot & Bengio (2010) for the saturating ones.
+ACTIVATIONS: dict[str, str] = {
+    "relu": "he_normal",
+    "sigmoid": "glorot_uniform",
+    "tanh": "glorot_uniform",
+    "elu": "he_normal",
+    "gelu": "he_normal",
+    "silu": "he_normal",
+    "leaky_relu": "he_normal",
+}
+
+STANDARDIZATIONS: tuple[str, ...] = ("dataset", "image", "none")
+
+
+def _halve_by_max(name: str) -> keras.layers.Layer:
+    from keras import layers
+
+    return layers.MaxPooling2D(2, name=name)
+
+
+def _halve_by_average(name: str) -> keras.layers.Layer:
+    from keras import layers
+
+    return layers.AveragePooling2D(2, name=name)
+
+
+def _whole_by_max(name: str) -> keras.layers.Layer:
+    from keras import layers
+
+    return layers.GlobalMaxPooling2D(name=name)
+
+
+def _whole_by_average(name: str) -> keras.layers.Layer:
+    from keras import layers
+
+    return layers.GlobalAveragePooling2D(name=name)
+
+
+POOLINGS: dict[str, PoolingRow] = {
+    "max": PoolingRow(_halve_by_max, _whole_by_max),
+    "average": PoolingRow(_halve_by_average, _whole_by_average),
+}
+
+
+def _convolution(
+    features: Tensor, name: str, channels: int, activation: str, *, batch_norm: bool, size: int = 3
+) -> Tensor:
+    """Convolution with the same padding, and batch normalization (which makes the bias idle) where asked."""
+    from keras import layers
+
+    features = layers.Conv2D(
+        channels,
+        size,
+        padding="same",
+        use_bias=not batch_norm,
+        kernel_initializer=ACTIVATIONS[activation],
+        name=f"{name}_conv",
+    )(features)
+    return _normalized(features, name) if batch_norm else features
+
+
+def _separable_convolution(features: Tensor, name: str, channels: int, activation: str) -> Tensor:
+    """Depthwise 3x3, then pointwise convolution, then batch normalization."""
+    import keras
+
+    features = keras.layers.SeparableConv2D(
+        channels,
+        3,
+        padding="same",
+        use_bias=False,
+        # Keras's fan-in counts all channels, of which a depthwise filter sees one: nine values, no activation after.
+        depthwise_initializer=keras.initializers.RandomNormal(stddev=1 / 3),
+        pointwise_initializer=ACTIVATIONS[activation],
+        name=f"{name}_separable",
+    )(features)
+    return _normalized(features, name)
+
+
+def _normalized(features: Tensor, name: str) -> Tensor:
+    from keras import layers
+
+    return layers.BatchNormalization(momentum=_BATCH_NORM_MOMENTUM, name=f"{name}_norm")(features)
+
+
+def _activated(features: Tensor, name: str, activation: str) -> Tensor:
+    from keras import layers
+
+    return layers.Activation(activation, name=f"{name}_{activation}")(features)
+
+
+def _halved(features: Tensor, name: str, pooling: str) -> Tensor:
+    """2x2 pooling, or nothing where the shorter side has no four pixels left."""
+    if min(features.shape[1:3]) < _SMALLEST_POOLED_SIDE:
+        return features
+    return POOLINGS[pooling].halve(f"{name}_pool")(features)
+
+
+def _pooled_and_dropped(features: Tensor, dropout: Scalar, pooling: str) -> Tensor:
+    from keras import layers
+
+    features = POOLINGS[pooling].whole("global_pool")(features)
+    return layers.Dropout(float(dropout), name="dropout")(features)
+
+
+def _tutorial(features: Tensor, hyper: Mapping[str, Scalar], activation: str, pooling: str) -> Tensor:
+    from keras import layers
+
+    initializer = ACTIVATIONS[activation]
+    for name, channels in (("stage1", 32), ("stage2", 64)):
+        features = layers.Conv2D(channels, 3, kernel_initializer=initializer, name=f"{name}_conv")(features)
+        features = _activated(features, name, activation)
+        features = _halved(features, name, pooling)
+    features = layers.Flatten(name="flatten")(features)
+    features = layers.Dense(64, kernel_initializer=initializer, name="hidden")(features)
+    features = _activated(features, "hidden", activation)
+    return layers.Dropout(float(hyper["dropout"]), name="dropout")(features)
+
+
+def _plain(features: Tensor, hyper: Mapping[str, Scalar], activation: str, pooling: str) -> Tensor:
+    batch_norm = bool(hyper["batch_norm"])
+    for stage in range(int(hyper["depth"])):
+        if stage > 0:
+            features = _halved(features, f"stage{stage}", pooling)
+        for index in (1, 2):
+            name = f"stage{stage + 1}_{index}"
+            channels = int(hyper["width"]) * 2**stage
+            features = _convolution(features, name, channels, activation, batch_norm=batch_norm)
+            features = _activated(features, name, activation)
+    return _pooled_and_dropped(features, hyper["dropout"], pooling)
+
+
+def _residual(features: Tensor, hyper: Mapping[str, Scalar], activation: str, pooling: str) -> Tensor:
+    from keras import layers
+
+    width = int(hyper["width"])
+    features = _convolution(features, "stem", width, activation, batch_norm=True)
+    features = _activated(features, "stem", activation)
+    for stage in range(int(hyper["depth"])):
+        name, channels = f"stage{stage + 1}", width * 2**stage
+        if stage > 0:
+            features = _halved(features, f"stage{stage}", pooling)
+        shortcut = features
+        if shortcut.shape[-1] != channels:
+            shortcut = _convolution(shortcut, f"{name}_shortcut", channels, activation, batch_norm=True, size=1)
+        features = _convolution(features, f"{name}_1", channels, activation, batch_norm=True)
+        features = _activated(features, f"{name}_1", activation)
+        features = _convolution(features, f"{name}_2", channels, activation, batch_norm=True)
+        features = layers.Add(name=f"{name}_add")([features, shortcut])
+        features = _activated(features, f"{name}_2", activation)
+    return _pooled_and_dropped(features, hyper["dropout"], pooling)
+
+
+def _separable(features: Tensor, hyper: Mapping[str, Scalar], activation: str, pooling: str) -> Tensor:
+    for stage in range(int(hyper["depth"])):
+        if stage > 0:
+            features = _halved(features, f"stage{stage}", pooling)
+        for index in (1, 2):
+            name = f"stage{stage + 1}_{index}"
+            channels = int(hyper["width"]) * 2**stage
+            # The first convolution is a full one: of one grey channel a depthwise filter could make only one feature.
+            if (stage, index) == (0, 1):
+                features = _convolution(features, name, channels, activation, batch_norm=True)
+            else:
+                features = _separable_convolution(features, name, channels, activation)
+            features = _activated(features, name, activation)
+    return _pooled_and_dropped(features, hyper["dropout"], pooling)
+
+
+BACKBONES: dict[str, BackboneRow] = {
+    "tutorial": BackboneRow(
+        _tutorial,
+        ("dropout",),
+        "The tutorials' network: Conv 32 - pool - Conv 64 - pool - Flatten - Dense 64, 3x3 convolutions unpadded.",
+    ),
+    "plain": BackboneRow(
+        _plain,
+        ("depth", "width", "batch_norm", "dropout"),
+        "`depth` stages of two 3x3 convolutions, `width` channels in the first and twice as many in each next one, "
+        "pooling between stages, then global pooling and dropout.",
+    ),
+    "residual": BackboneRow(
+        _residual,
+        ("depth", "width", "dropout"),
+        "A 3x3 convolution, then as `plain` with batch normalization, each stage's two convolutions bridged by a "
+        "shortcut (He et al., 2016; 1x1 convolution where the channels change).",
+    ),
+    "separable": BackboneRow(
+        _separable,
+        ("depth", "width", "dropout"),
+        "As `plain` with batch normalization, and depthwise-separable convolutions after the first (Chollet, 2017): "
+        "about an eighth of the multiply-adds.",
+    ),
+}
+
+
+def build_network(
+    *,
+    backbone: str,
+    hyper: Mapping[str, Scalar],
+    activation: str,
+    pooling: str,
+    standardize: str,
+    input_shape: tuple[int, int, int],
+    n_outputs: int,
+    task: str,
+    value_range: int,
+    mean: Sequence[float],
+    deviation: Sequence[float],
+) -> keras.Model:
+    """A network from raw pixels (B, H, W, C), 0 to `value_range`, to probabilities (B, n_outputs) float32.
+
+    Its layer 'logits' holds what goes into softmax (sigmoid for a multi-label task).
+
+    Args:
+        backbone: a row of `BACKBONES`.
+        hyper: exactly the row's hyperparameters.
+        activation: a row of `ACTIVATIONS`.
+        pooling: a row of `POOLINGS`, used between stages and over the whole map.
+        standardize: 'dataset' by the given mean and deviation, 'image' each image by its own over all its pixels and
+            channels, 'none' only scales to 0 to 1.
+        input_shape: (H, W, C); H and W from 16, C 1 or 3.
+        n_outputs: classes (2 for a binary task) or labels.
+        task: binary, multiclass, ordinal or multilabel.
+        value_range: the largest pixel value, 255 or 65535.
+        mean: (C,) of the training split on the scale 0 to 1.
+        deviation: (C,) of the training split on the scale 0 to 1.
+
+    Raises:
+        ParamsError: an unknown name, or hyperparameters that are not the row's.
+    """
+    if backbone not in BACKBONES:
+        raise unknown_name("backbone", backbone, list(BACKBONES), where=f"{WHERE}.backbone")
+    if activation not in ACTIVATIONS:
+        raise unknown_name("activation", activation, list(ACTIVATIONS), where=f"{WHERE}.activation")
+    if pooling not in POOLINGS:
+        raise unknown_name("pooling", pooling, list(POOLINGS), where=f"{WHERE}.pooling")
+    if standardize not in STANDARDIZATIONS:
+        raise unknown_name("standardization", standardize, list(STANDARDIZATIONS), where=f"{WHERE}.standardize")
+    row = BACKBONES[backbone]
+    check_hyperparameters(row.hyperparameters, hyper, where=f"{WHERE}.backbone.{backbone}")
+
+    import keras
+    from keras import layers
+
+    pixels = keras.Input(input_shape, dtype="float32", name="pixels")
+    features = layers.Rescaling(1.0 / value_range, name="scale")(pixels)
+    if standardize == "dataset":
+        variance = [float(each) ** 2 for each in deviation]
+        features = layers.Normalization(mean=[float(each) for each in mean], variance=variance, name="standardize")(
+            features
+        )
+    elif standardize == "image":
+        features = layers.LayerNormalization(
+            axis=[1, 2, 3], center=False, scale=False, epsilon=_IMAGE_VARIANCE_EPSILON, name="standardize"
+        )(features)
+    features = row.build(features, hyper, activation, pooling)
+    logits = layers.Dense(n_outputs, name="logits")(features)
+    last = "sigmoid" if task == "multilabel" else "softmax"
+    probabilities = layers.Activation(last, dtype="float32", name="probabilities")(logits)
+    return keras.Model(pixels, probabilities, name=backbone)
+
+
+def logits_model(model: keras.Model) -> keras.Model:
+    """The part of a network up to its layer 'logits', sharing its weights: (B, H, W, C) → (B, n_outputs)."""
+    import keras
+
+    return keras.Model(model.input, model.get_layer("logits").output, name=f"{model.name}_logits")
+
+
+def multiply_adds(model: keras.Model) -> int:
+    """Forward multiply-adds for one image in the convolutions and dense layers (nothing else is counted)."""
+    from keras import layers
+
+    total = 0
+    for layer in model.layers:
+        shape = layer.output.shape
+        if isinstance(layer, layers.SeparableConv2D):
+            area = int(shape[1]) * int(shape[2])
+            total += area * _size(layer.depthwise_kernel) + area * _size(layer.pointwise_kernel)
+        elif isinstance(layer, layers.DepthwiseConv2D | layers.Conv2D):
+            # A kernel already has the channels that one output sees (all, a group's, or one), times the outputs.
+            total += int(shape[1]) * int(shape[2]) * _size(layer.kernel)
+        elif isinstance(layer, layers.Dense):
+            total += _size(layer.kernel)
+    return total
+
+
+def _size(kernel: Any) -> int:
+    size = 1
+    for side in kernel.shape:
+        size *= int(side)
+    return size

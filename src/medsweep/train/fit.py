@@ -1,0 +1,518 @@
+"""Fits one trial for some epochs: a pure function from configuration, arrays and checkpoint to figures and checkpoint.
+
+It runs in a worker process and knows no Optuna, no MLflow and no DVC.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medsweep.artifacts import files
+from medsweep.artifacts.augmented import AugmentedViews
+from medsweep.artifacts.prepared import PreparedSplit
+from medsweep.artifacts.trial import Epoch, TrialConfig
+from medsweep.imaging.views import ViewRenderer
+from medsweep.statistics.metrics import evaluate_all
+from medsweep.train.backbones import build_network, logits_model, multiply_adds
+from medsweep.train.losses import build_loss, target_matrix
+from medsweep.train.optimizers import (
+    OPTIMIZERS,
+    GradientAccumulator,
+    PolyakMean,
+    build_optimizer,
+    variables_to_average,
+)
+from medsweep.train.schedules import multiplier
+from medsweep.train.space import derived_seed
+
+if TYPE_CHECKING:
+    import keras
+
+# Steps that one call into TensorFlow takes: enough to hide the call's cost, bounded by the memory of their images.
+_STEPS_A_CALL = 16
+_BYTES_A_CALL = 32 << 20
+_VALIDATION_BATCH = 256
+_VALIDATION_BYTES = 32 << 20
+# Networks that stay traced in a worker, for the trials that come back to it after a rung.
+_KEPT_NETWORKS = 4
+# What is logged of the validation split after each epoch.
+VALIDATION_METRICS = ("auroc", "average_precision", "log_loss", "accuracy", "balanced_accuracy")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Where a worker finds the arrays.
+
+    Args:
+        train, val: folders of prepared splits.
+        augmented: the folder with one folder a policy.
+        digest: of all of it, so that a worker knows when its open arrays are stale.
+    """
+
+    train: Path
+    val: Path
+    augmented: Path
+    digest: str
+
+
+@dataclass(frozen=True)
+class FitTask:
+    """Train a trial up to an epoch.
+
+    Args:
+        config: the trial.
+        data: the arrays.
+        max_epochs: the epochs of a whole training, which schedules are drawn over.
+        until: train up to and including this epoch.
+        start: the checkpoint to go on from; None starts anew.
+        save_to: where the checkpoint after `until` goes.
+        measure: also find out parameters, multiply-adds, file size and latency.
+    """
+
+    config: TrialConfig
+    data: TrainingData
+    max_epochs: int
+    until: int
+    start: Path | None
+    save_to: Path
+    measure: bool
+
+
+@dataclass(frozen=True)
+class FitAnswer:
+    """What came of a task: the epochs trained in it, or why it failed; CPU seconds; peak resident bytes; facts."""
+
+    epochs: tuple[Epoch, ...]
+    error: str | None
+    seconds: float
+    peak_rss: int
+    facts: dict[str, float]
+
+
+class TrialFailed(Exception):
+    """A trial cannot go on; the message is the reason, the same wherever it is trained."""
+
+
+def prepare_worker() -> None:
+    """Set a worker process up: one thread (processes use the machine better), repeatable kernels, slow imports done."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.experimental.enable_op_determinism()
+    import keras  # noqa: F401  (imported here so that no trial's time has it)
+
+
+def fit(task: FitTask, on_epoch: Callable[[Epoch], None] | None = None) -> FitAnswer:
+    """Train a trial from its checkpoint to `task.until`, and write the next checkpoint.
+
+    A trial that cannot go on (loss not finite, out of memory, an exception while building or training) is an answer
+    with an error, not an exception.
+    """
+    import tensorflow as tf
+
+    started = time.process_time()
+    epochs: list[Epoch] = []
+    facts: dict[str, float] = {}
+    error = None
+    try:
+        network = _network(task)
+        network.begin(task.start)
+        for number in range(network.epochs_done + 1, task.until + 1):
+            epoch = network.train_epoch(number)
+            epochs.append(epoch)
+            if on_epoch is not None:
+                on_epoch(epoch)
+        network.save(task.save_to)
+        if task.measure:
+            with network.deployed():
+                facts = network.measure(task.save_to.parent)
+    except TrialFailed as failure:
+        error = str(failure)
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        _OPEN_NETWORKS.clear()
+        error = "out of memory"
+    except Exception as failure:  # one bad trial must not end the search; its reason is kept and shown
+        _OPEN_NETWORKS.clear()
+        error = f"{type(failure).__name__}: {' '.join(str(failure).split())[:300]}"
+    return FitAnswer(tuple(epochs), error, time.process_time() - started, _peak_rss(), facts)
+
+
+def _peak_rss() -> int:
+    """The process's peak resident memory in bytes."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)  # type: ignore[attr-defined]
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class _Arrays:
+    """The open arrays of one search in one worker."""
+
+    def __init__(self, data: TrainingData) -> None:
+        self.data = data
+        self.train = PreparedSplit.load(data.train, verify=False)
+        self.val = PreparedSplit.load(data.val, verify=False)
+        self._views: dict[str, ViewRenderer] = {}
+
+    def views(self, policy: str) -> ViewRenderer:
+        if policy not in self._views:
+            views = AugmentedViews.load(self.data.augmented / policy, verify=False)
+            if views.prepared_digest != self.train.digest:
+                raise TrialFailed(f"the views of policy '{policy}' belong to other training images")
+            self._views[policy] = ViewRenderer(views, self.train.images, self.train.value_range)
+        return self._views[policy]
+
+
+_OPEN_ARRAYS: dict[str, _Arrays] = {}
+_OPEN_NETWORKS: OrderedDict[tuple[str, str], _Network] = OrderedDict()
+
+
+def _arrays(data: TrainingData) -> _Arrays:
+    if data.digest not in _OPEN_ARRAYS:
+        _OPEN_ARRAYS.clear()
+        _OPEN_NETWORKS.clear()
+        _OPEN_ARRAYS[data.digest] = _Arrays(data)
+    return _OPEN_ARRAYS[data.digest]
+
+
+def _network(task: FitTask) -> _Network:
+    """The trial's traced network: kept from its last segment where this worker had it, else built."""
+    arrays = _arrays(task.data)
+    key = (task.data.digest, repr((task.config, task.max_epochs)))
+    if key in _OPEN_NETWORKS:
+        _OPEN_NETWORKS.move_to_end(key)
+        return _OPEN_NETWORKS[key]
+    while len(_OPEN_NETWORKS) >= _KEPT_NETWORKS:
+        _OPEN_NETWORKS.popitem(last=False)
+    if not _OPEN_NETWORKS:
+        import keras
+
+        keras.backend.clear_session()
+    network = _Network(task.config, arrays, task.max_epochs)
+    _OPEN_NETWORKS[key] = network
+    return network
+
+
+@contextmanager
+def finished_network(task: FitTask) -> Iterator[_Network]:
+    """A trial's network as it stands in the checkpoint `task.start`, with its averaged weights where it keeps them."""
+    network = _network(task)
+    network.begin(task.start)
+    with network.deployed():
+        yield network
+
+
+def build_trial_network(config: TrialConfig, train: PreparedSplit) -> keras.Model:
+    """The untrained network of a trial, its initial weights drawn from the trial's seed."""
+    import keras
+
+    if train.standardization is None:
+        raise TrialFailed("the training split lacks its standardization")
+    keras.utils.set_random_seed(config.seed)
+    return build_network(
+        backbone=config.backbone.name,
+        hyper=config.backbone.settings,
+        activation=config.activation,
+        pooling=config.pooling,
+        standardize=config.standardize,
+        input_shape=train.images.shape[1:],
+        n_outputs=len(train.class_names),
+        task=train.task,
+        value_range=train.value_range,
+        mean=train.standardization.mean,
+        deviation=train.standardization.deviation,
+    )
+
+
+class _Network:
+    """One trial's network with its optimizer and traced steps."""
+
+    def __init__(self, config: TrialConfig, arrays: _Arrays, max_epochs: int) -> None:
+        self.config = config
+        self.arrays = arrays
+        self.max_epochs = max_epochs
+        self.epochs_done = 0
+        train = arrays.train
+        self.model = build_trial_network(config, train)
+        self._logits = logits_model(self.model)
+        row = OPTIMIZERS[config.optimizer.name]
+        self._optimizer = build_optimizer(
+            config.optimizer.name, config.optimizer.settings, weight_decay=config.weight_decay
+        )
+        self._optimizer.build(self.model.trainable_variables)
+        self._loss = build_loss(config.loss.name, config.loss.settings, train.task)
+        self._targets = target_matrix(train.labels, len(train.class_names), train.task)
+        self._weights = class_weights(self._targets, config.class_weights)
+        self._full_batch = row.full_batch
+        self._steps_an_epoch = 1 if row.full_batch else math.ceil(len(train) / config.batch_size)
+        total = self._steps_an_epoch * max_epochs
+        self._accumulator = GradientAccumulator(self.model.trainable_variables) if row.full_batch else None
+        self._mean = None
+        if row.averaged:
+            share = float(config.optimizer.settings["average_from"])
+            self._mean = PolyakMean(variables_to_average(self.model), skip=int(share * total))
+        self._base_rate = float(config.optimizer.settings["learning_rate"])
+        self._initial = self._state()
+        self._trace()
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    def _state(self) -> list[NDArray[Any]]:
+        """Everything that the next step depends on; the order of images is drawn from the seed and the epoch."""
+        state = [np.asarray(each.numpy()) for each in (*self.model.variables, *self._optimizer.variables)]
+        return [*state, *self._mean.state()] if self._mean is not None else state
+
+    def _restore(self, state: list[NDArray[Any]]) -> None:
+        variables = [*self.model.variables, *self._optimizer.variables]
+        for variable, value in zip(variables, state, strict=False):
+            variable.assign(value)
+        if self._mean is not None:
+            self._mean.restore(state[len(variables) :])
+
+    def begin(self, checkpoint: Path | None) -> None:
+        """Take up the trial from a checkpoint, or from its initial weights."""
+        if checkpoint is None:
+            self._restore(self._initial)
+            self.epochs_done = 0
+            return
+        with np.load(checkpoint, allow_pickle=False) as saved:
+            self._restore([saved[f"v{index:04d}"] for index in range(len(saved.files) - 1)])
+            self.epochs_done = int(saved["epochs"])
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all."""
+        with files.replacing(path) as temporary:
+            arrays = {f"v{index:04d}": value for index, value in enumerate(self._state())}
+            with temporary.open("wb") as stream:
+                np.savez(stream, **arrays, epochs=np.asarray(self.epochs_done))  # type: ignore[arg-type]
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def _trace(self) -> None:
+        import tensorflow as tf
+
+        train = self.arrays.train
+        pixel = tf.as_dtype(train.images.dtype)
+        shape, outputs = tuple(train.images.shape[1:]), len(train.class_names)
+        multilabel = train.task == "multilabel"
+        logits_of, optimizer, loss_of, mean, accumulator = (
+            self._logits, self._optimizer, self._loss, self._mean, self._accumulator,
+        )
+        variables = self.model.trainable_variables
+
+        def losses(images: Any, targets: Any) -> tuple[Any, Any]:
+            logits = logits_of(tf.cast(images, tf.float32), training=True)
+            if multilabel:
+                right = tf.reduce_mean(tf.cast((logits > 0) == (targets > 0.5), tf.float32), axis=1)
+            else:
+                right = tf.cast(tf.argmax(logits, axis=1) == tf.argmax(targets, axis=1), tf.float32)
+            return loss_of(targets, logits), right
+
+        signature = [
+            tf.TensorSpec((None, None, *shape), pixel),
+            tf.TensorSpec((None, None, outputs), tf.float32),
+            tf.TensorSpec((None, None), tf.float32),
+            tf.TensorSpec((None,), tf.float32),
+        ]
+
+        @tf.function(input_signature=signature, autograph=False)  # type: ignore[untyped-decorator]
+        def steps(images: Any, targets: Any, weights: Any, rates: Any) -> Any:
+            def one(index: Any, sums: Any) -> tuple[Any, Any]:
+                with tf.GradientTape() as tape:
+                    each, right = losses(images[index], targets[index])
+                    weighted = each * weights[index]
+                    aim = tf.reduce_sum(weighted) if accumulator is not None else tf.reduce_mean(weighted)
+                gradients = tape.gradient(aim, variables)
+                if accumulator is not None:
+                    accumulator.add(gradients, tf.cast(tf.shape(each)[0], tf.float32))
+                else:
+                    optimizer.learning_rate.assign(rates[index])
+                    optimizer.apply(gradients, variables)
+                    if mean is not None:
+                        mean.update()
+                return index + 1, sums + tf.stack([tf.reduce_sum(weighted), tf.reduce_sum(right)])
+
+            count = tf.shape(images)[0]
+            return tf.while_loop(
+                lambda index, _: index < count, one, (tf.constant(0), tf.zeros(2)), parallel_iterations=1
+            )[1]
+
+        @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+        def apply_accumulated(rate: Any) -> None:
+            if accumulator is not None:
+                optimizer.learning_rate.assign(rate)
+                accumulator.apply(optimizer)
+
+        @tf.function(input_signature=[tf.TensorSpec((None, *shape), pixel)], autograph=False)  # type: ignore[untyped-decorator]
+        def forward(images: Any) -> Any:
+            return self.model(tf.cast(images, tf.float32), training=False)
+
+        self._steps, self._apply_accumulated, self._forward = steps, apply_accumulated, forward
+
+    def _rate(self, step: int) -> float:
+        schedule = self.config.schedule
+        total = self._steps_an_epoch * self.max_epochs
+        return self._base_rate * multiplier(schedule.name, schedule.settings, step, total)
+
+    def train_epoch(self, number: int) -> Epoch:
+        """Train one epoch (numbered from 1) and look at the validation split.
+
+        Raises:
+            TrialFailed: the loss, the weights or a validation metric is not finite.
+        """
+        import tensorflow as tf
+
+        sums = np.zeros(2)
+        first_step = (number - 1) * self._steps_an_epoch
+        for images, rows, step in self._batches(number):
+            rates = [0.0 if self._full_batch else self._rate(first_step + step + each) for each in range(len(rows))]
+            sums += self._steps(
+                images, self._targets[rows], self._weights[rows], np.asarray(rates, np.float32)
+            ).numpy()
+            if not np.isfinite(sums[0]):
+                raise TrialFailed(f"the loss is not finite in epoch {number}")
+        if self._full_batch:
+            self._apply_accumulated(tf.constant(self._rate(first_step), tf.float32))
+        self.epochs_done = number
+        with self.deployed():
+            validation = self._validate(number)
+        n = len(self.arrays.train)
+        return Epoch(number, float(sums[0] / n), float(sums[1] / n), validation)
+
+    def _batches(self, epoch: int) -> Iterator[tuple[NDArray[Any], NDArray[np.int64], int]]:
+        """Images (S, B, H, W, C), the training rows they show (S, B), and the first step's number in the epoch.
+
+        Each epoch shows each training image once: as itself, or as one of its views in turn.
+        """
+        config, train = self.config, self.arrays.train
+        n, size = len(train), config.batch_size
+        order = np.random.default_rng([derived_seed("order", config.seed), epoch]).permutation(n)
+        show = self._shown(epoch)
+        bytes_a_step = size * int(np.prod(train.images.shape[1:])) * train.images.itemsize
+        group = max(1, min(_STEPS_A_CALL, _BYTES_A_CALL // bytes_a_step))
+        whole = n // size
+        for step in range(0, whole, group):
+            count = min(group, whole - step)
+            rows = order[step * size : (step + count) * size].reshape(count, size)
+            yield show(rows.ravel()).reshape(count, size, *train.images.shape[1:]), rows, step
+        if n % size:
+            rows = order[whole * size :].reshape(1, -1)
+            yield show(rows.ravel())[np.newaxis], rows, whole
+
+    def _shown(self, epoch: int) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
+        config, train = self.config, self.arrays.train
+        if config.policy == "none":
+            return lambda rows: np.asarray(train.images[rows])
+        views = self.arrays.views(config.policy)
+        n = len(train)
+        offsets = np.random.default_rng(derived_seed("views", config.seed)).integers(0, config.views + 1, n)
+        chosen = (offsets + epoch) % (config.views + 1)  # config.views stands for the image itself
+
+        def show(rows: NDArray[np.int64]) -> NDArray[Any]:
+            images = np.asarray(train.images[rows])
+            seen = chosen[rows]
+            varied = seen < config.views
+            if varied.any():
+                images[varied] = views.rows(seen[varied] * n + rows[varied])
+            return images
+
+        return show
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def deployed(self) -> Iterator[None]:
+        """Inside the `with` block the model has the weights that it would be saved with."""
+        with self._mean.swapped() if self._mean is not None else nullcontext():
+            yield
+
+    def probabilities(self, images: NDArray[Any]) -> NDArray[np.float64]:
+        """(N, K) for raw images (N, H, W, C)."""
+        size = max(1, min(_VALIDATION_BATCH, _VALIDATION_BYTES // (int(np.prod(images.shape[1:])) * images.itemsize)))
+        parts = [self._forward(np.asarray(images[i : i + size])).numpy() for i in range(0, len(images), size)]
+        return np.concatenate(parts).astype(np.float64)
+
+    def _validate(self, number: int) -> dict[str, float]:
+        val = self.arrays.val
+        found = self.probabilities(val.images)
+        if not np.isfinite(found).all():
+            raise TrialFailed(f"the weights are not finite in epoch {number}")
+        values = evaluate_all(val.task, val.labels, found, plain_decisions(val, found))
+        # What a split cannot tell (AUROC with one class, say) is left out; the search decides whether it needs it.
+        return {f"val_{name}": float(values[name]) for name in VALIDATION_METRICS if np.isfinite(values[name])}
+
+    def measure(self, folder: Path) -> dict[str, float]:
+        """Parameters, multiply-adds, the saved model's bytes, and the milliseconds that one image takes."""
+        from medsweep.train.refit import save_model
+
+        path = folder / f".measure-{os.getpid()}.keras"
+        try:
+            save_model(self.model, path)
+            size = path.stat().st_size
+        finally:
+            path.unlink(missing_ok=True)
+        image = np.asarray(self.arrays.val.images[:1])
+        self._forward(image)
+        times = []
+        for _ in range(20):
+            start = time.perf_counter()
+            self._forward(image).numpy()
+            times.append(time.perf_counter() - start)
+        return {
+            "parameters": float(self.model.count_params()),
+            "multiply_adds": float(multiply_adds(self.model)),
+            "file_bytes": float(size),
+            "latency_ms": 1000 * float(np.median(times)),
+        }
+
+
+def plain_decisions(split: PreparedSplit, probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Decisions before any threshold is fitted: at 0.5, or for the most probable class."""
+    from medsweep.statistics.operating_points import decide
+
+    half = [0.5] * (len(split.class_names) if split.task == "multilabel" else 1)
+    return decide(split.task, probabilities, half)
+
+
+def class_weights(targets: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
+    """A weight a training image, mean 1.
+
+    Args:
+        targets: (N, K) zeros and ones.
+        kind: 'none', or 'balanced': inversely to the frequency of the image's class; for multi-label, the mean over
+            labels of the weight of the side (present or absent) that the image is on.
+
+    Returns:
+        (N,) float32.
+    """
+    if kind == "none":
+        return np.ones(len(targets), np.float32)
+    share = np.clip(targets.mean(axis=0, dtype=np.float64), 1e-9, 1 - 1e-9)
+    if (targets.sum(axis=1) == 1).all():
+        weights = (targets / share).sum(axis=1)
+    else:
+        weights = np.where(targets > 0.5, 0.5 / share, 0.5 / (1 - share)).mean(axis=1)
+    scaled: NDArray[np.float32] = (weights / weights.mean()).astype(np.float32)
+    return scaled
+

@@ -1,0 +1,59 @@
+"""The run note of a search: markdown that sums it up for a person, shown by MLflow beside the run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from medsweep.artifacts.trained import TrainedModel
+from medsweep.artifacts.trial import Scalar, TrialOutcome
+from medsweep.params import Train
+from medsweep.train.search import ranking
+
+_SHOWN_TRIALS = 5
+
+
+def search_note(train: Train, manifest: TrainedModel, winner: TrialOutcome, outcomes: Sequence[TrialOutcome]) -> str:
+    """What was searched, what was found, and how far to believe it."""
+    search = train.search
+    counts = ", ".join(f"{count} {status}" for status, count in manifest.n_trials.items() if count)
+    classes = ", ".join(manifest.class_names)
+    lines = [
+        f"# Search of {len(outcomes)} trials",
+        "",
+        *(["**Synthetic images.**", ""] if manifest.synthetic else []),
+        f"{manifest.task} task ({classes}), images of {' × '.join(map(str, manifest.input_shape))}. "
+        f"Trials are compared by `{search.objective}` on validation at epochs {_listed(search.rungs)}: {counts}.",
+        "",
+        f"**Winner: {winner.config.title}**, {search.objective} {manifest.objective_value:.4f}. "
+        f"It is the best of {manifest.n_trials['complete']} completed trials on the same validation images, so this "
+        "value flatters; the evaluation run of this search has the test split's verdict.",
+        "",
+        f"| trial | {search.objective} | log-loss | accuracy | optimizer | loss | backbone | parameters |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for each in ranking(train, outcomes)[:_SHOWN_TRIALS]:
+        last = each.history[-1].validation
+        lines.append(
+            f"| {each.config.number} | {each.objective:.4f} | {last['val_log_loss']:.4f} | {last['val_accuracy']:.4f} "
+            f"| {each.config.optimizer.name} | {each.config.loss.name} | {each.config.backbone.name} "
+            f"| {each.facts.get('parameters', 0):,.0f} |"
+        )
+    lines += ["", "Winner's values:", ""]
+    lines += [f"- `{name}`: {_shown(value)}" for name, value in winner.config.dotted().items()]
+    if manifest.threshold:
+        shown = _listed([f"{each:.4f}" for each in manifest.threshold])
+        lines += ["", f"Threshold by `{manifest.threshold_rule}` on validation: {shown}."]
+    failures = Counter(each.error for each in outcomes if each.error is not None)
+    if failures:
+        lines += ["", "Failed trials:", ""]
+        lines += [f"- {count}×: {reason}" for reason, count in failures.most_common()]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: Scalar) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values))

@@ -1,0 +1,371 @@
+"""The search: generations of trials, compared at rungs, each fact logged before it is acted on.
+
+Successive halving (Jamieson & Talwalkar, 2016) inside generations: all trials of a generation train to the first rung;
+a trial goes on if its value is among the best 1/reduction_factor of all that ever reached the rung. Everything is decided
+in the order of trial numbers, so the outcome does not depend on how many workers there are or which is faster, and a
+resumed search equals an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from medsweep.artifacts.run_log import RunLog
+from medsweep.artifacts.trial import Epoch, Status, TrialConfig, TrialOutcome
+from medsweep.errors import SearchError
+from medsweep.params import Train
+from medsweep.statistics.objective import OBJECTIVES
+from medsweep.train.executor import WorkerDied, Workers
+from medsweep.train.fit import FitAnswer, FitTask, TrainingData, fit
+from medsweep.train.study import ask_generation
+
+class Progress(Protocol):
+    """Who is told how far the search is."""
+
+    def segment(self, trial: int, epochs: int) -> None:
+        """A trial trained some epochs."""
+
+    def finished(self, outcome: TrialOutcome, best: TrialOutcome | None) -> None:
+        """A trial is done, and which is the best so far."""
+
+
+@dataclass
+class _Running:
+    """A trial on its way through the rungs."""
+
+    config: TrialConfig
+    history: list[Epoch] = field(default_factory=list)
+    seconds: float = 0.0
+    peak_rss: int = 0
+    facts: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search.
+
+    Args:
+        train: the stage's parameters.
+        data: the arrays.
+        log: the run log; what it already holds of this search is replayed, not repeated.
+        events: what the log held when the search was taken up.
+        checkpoints: the folder for checkpoints in use.
+        workers: where trials are fitted.
+        progress: who is told.
+    """
+
+    train: Train
+    data: TrainingData
+    log: RunLog
+    events: Sequence[dict[str, Any]]
+    checkpoints: Path
+    workers: Workers
+    progress: Progress
+
+    def run(self) -> list[TrialOutcome]:
+        """Every trial's outcome, in the order of their numbers.
+
+        Raises:
+            SearchError: no trial was completed; the message has the most frequent reason.
+        """
+        search = self.train.search
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        past = _Past(self.events)
+        outcomes: list[TrialOutcome] = []
+        reached: dict[int, list[float]] = defaultdict(list)
+        generation = 0
+        while len(outcomes) < search.trials:
+            configs = past.generation(generation)
+            if configs is None:
+                count = min(search.generation, search.trials - len(outcomes))
+                configs = ask_generation(self.train, outcomes, generation, count)
+                asked = [{"number": each.number, "seed": each.seed, "values": each.dotted()} for each in configs]
+                self.log.append("generation", number=generation, trials=asked)
+            outcomes += self._run_generation(configs, past, reached)
+            best = ranking(self.train, outcomes)
+            for outcome in outcomes[-len(configs) :]:
+                self.progress.finished(outcome, best[0] if best else None)
+            self._drop_checkpoints(outcomes)
+            generation += 1
+        if not any(each.status == "complete" for each in outcomes):
+            raise _nothing_complete(outcomes)
+        return outcomes
+
+    def _run_generation(
+        self, configs: list[TrialConfig], past: _Past, reached: dict[int, list[float]]
+    ) -> list[TrialOutcome]:
+        trials = [past.take_up(config) for config in configs]
+        for trial in trials:
+            self.progress.segment(trial.config.number, len(trial.history))
+        status: dict[int, Status] = {}
+        alive = list(trials)
+        for rung in self.train.search.rungs:
+            self._train_to(rung, alive)
+            values: dict[int, float] = {}
+            for trial in alive:
+                if trial.error is not None:
+                    status[trial.config.number] = "failed"
+                else:
+                    values[trial.config.number] = self._value(trial, rung)
+            last = rung == self.train.search.max_epochs
+            reached[rung] += values.values()
+            bar = self._bar(reached[rung])
+            survivors = []
+            for trial in alive:
+                number = trial.config.number
+                if number not in values:
+                    continue
+                stays = last or not self._better(bar, values[number])
+                if not past.has_rung(number, rung):
+                    decision = "promoted" if stays else "pruned"
+                    self.log.append("rung", trial=number, epoch=rung, value=values[number], decision=decision)
+                if last:
+                    status[number] = "complete"
+                elif stays:
+                    survivors.append(trial)
+                else:
+                    status[number] = "pruned"
+            for trial in alive:
+                if trial not in survivors and not past.has_outcome(trial.config.number):
+                    self._log_outcome(trial, status[trial.config.number])
+            for trial in alive:
+                if trial not in survivors and status[trial.config.number] != "complete":
+                    self._checkpoint(trial.config.number, rung).unlink(missing_ok=True)
+            alive = survivors
+        return [self._outcome(trial, status[trial.config.number]) for trial in trials]
+
+    def _train_to(self, rung: int, trials: Iterable[_Running]) -> None:
+        waiting = []
+        for trial in trials:
+            if trial.error is not None or len(trial.history) >= rung:
+                continue
+            start = self._newest_checkpoint(trial)
+            # What was trained after the checkpoint is trained again, to the same figures.
+            trial.history = [each for each in trial.history if start is not None and each.number <= start[0]]
+            waiting.append((trial, start))
+        # The slowest first (as far as is known), so that no worker waits long for the last one. Order changes no result.
+        waiting.sort(key=lambda pair: -pair[0].seconds)
+        tasks = [
+            FitTask(
+                config=trial.config,
+                data=self.data,
+                max_epochs=self.train.search.max_epochs,
+                until=rung,
+                start=start[1] if start else None,
+                save_to=self._checkpoint(trial.config.number, rung),
+                measure=not trial.facts,
+            )
+            for trial, start in waiting
+        ]
+        for index, answer in self.workers.map_unordered(fit, tasks):
+            trial, start = waiting[index]
+            self._take(trial, answer)
+            if start is not None and start[0] < rung:
+                start[1].unlink(missing_ok=True)
+
+    def _take(self, trial: _Running, answer: FitAnswer | WorkerDied) -> None:
+        if isinstance(answer, WorkerDied):
+            trial.error = answer.reason
+            return
+        number = trial.config.number
+        trial.history += answer.epochs
+        trial.seconds += answer.seconds
+        trial.peak_rss = max(trial.peak_rss, answer.peak_rss)
+        trial.facts |= answer.facts
+        trial.error = answer.error
+        objective = self.train.search.objective
+        if trial.error is None and objective not in trial.history[-1].validation:
+            trial.error = f"{objective} is undefined on the validation split"
+        lines = [
+            {"number": each.number, "loss": each.loss, "accuracy": each.accuracy, "validation": dict(each.validation)}
+            for each in answer.epochs
+        ]
+        used = {"seconds": round(trial.seconds, 3), "peak_rss": trial.peak_rss, "facts": trial.facts}
+        self.log.append("epochs", trial=number, epochs=lines, used=used, error=trial.error)
+        self.progress.segment(number, len(answer.epochs))
+
+    # -- comparing -----------------------------------------------------------------------------------------------------
+
+    def _value(self, trial: _Running, rung: int) -> float:
+        return float(trial.history[rung - 1].validation[self.train.search.objective])
+
+    def _better(self, first: float, second: float) -> bool:
+        return first > second if self._maximize else first < second
+
+    @property
+    def _maximize(self) -> bool:
+        return OBJECTIVES[self.train.search.objective].direction == "maximize"
+
+    def _bar(self, values: list[float]) -> float:
+        """The value that a trial must reach to go on: the last of the best 1/reduction_factor so far."""
+        if not values:
+            return math.nan
+        keep = math.ceil(len(values) / self.train.search.reduction_factor)
+        return sorted(values, reverse=self._maximize)[keep - 1]
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def _checkpoint(self, number: int, epoch: int) -> Path:
+        return self.checkpoints / f"trial-{number:05d}-epoch-{epoch:04d}.npz"
+
+    def checkpoint_of(self, outcome: TrialOutcome) -> Path:
+        """Where a completed trial's last checkpoint lies while it is kept."""
+        return self._checkpoint(outcome.config.number, self.train.search.max_epochs)
+
+    def _newest_checkpoint(self, trial: _Running) -> tuple[int, Path] | None:
+        for rung in reversed(self.train.search.rungs):
+            path = self._checkpoint(trial.config.number, rung)
+            if rung <= len(trial.history) and path.is_file():
+                return rung, path
+        return None
+
+    def _drop_checkpoints(self, outcomes: Sequence[TrialOutcome]) -> None:
+        kept = {each.config.number for each in ranking(self.train, outcomes)[: self.train.search.keep_checkpoints]}
+        for outcome in outcomes:
+            if outcome.config.number not in kept:
+                self.checkpoint_of(outcome).unlink(missing_ok=True)
+
+    # -- outcomes ------------------------------------------------------------------------------------------------------
+
+    def _outcome(self, trial: _Running, status: Status) -> TrialOutcome:
+        objective = None
+        if status != "failed":
+            objective = float(trial.history[-1].validation[self.train.search.objective])
+        return TrialOutcome(
+            config=trial.config,
+            status=status,
+            objective=objective,
+            history=tuple(trial.history),
+            seconds=trial.seconds,
+            peak_rss=trial.peak_rss,
+            checkpoint=None,
+            error=trial.error,
+            facts=trial.facts,
+        )
+
+    def _log_outcome(self, trial: _Running, status: Status) -> None:
+        outcome = self._outcome(trial, status)
+        self.log.append(
+            "trial",
+            trial=outcome.config.number,
+            title=outcome.config.title,
+            status=outcome.status,
+            objective=outcome.objective,
+            error=outcome.error,
+            epochs=len(outcome.history),
+            seconds=round(outcome.seconds, 3),
+            peak_rss=outcome.peak_rss,
+            facts=dict(outcome.facts),
+        )
+
+
+class _Past:
+    """What an earlier attempt at the same search left in its log."""
+
+    def __init__(self, events: Sequence[dict[str, Any]]) -> None:
+        self._generations: dict[int, list[dict[str, Any]]] = {}
+        self._epochs: dict[int, dict[int, Epoch]] = defaultdict(dict)
+        self._used: dict[int, dict[str, Any]] = {}
+        self._errors: dict[int, str] = {}
+        self._rungs: set[tuple[int, int]] = set()
+        self._outcomes: set[int] = set()
+        for event in events:
+            if event["event"] == "generation":
+                self._generations[event["number"]] = event["trials"]
+            elif event["event"] == "epochs":
+                number = event["trial"]
+                self._used[number] = event["used"]
+                for each in event["epochs"]:
+                    epoch = Epoch(each["number"], each["loss"], each["accuracy"], each["validation"])
+                    self._epochs[number][epoch.number] = epoch
+                if event["error"] is not None:
+                    self._errors[number] = event["error"]
+            elif event["event"] == "rung":
+                self._rungs.add((event["trial"], event["epoch"]))
+            elif event["event"] == "trial":
+                self._outcomes.add(event["trial"])
+                if event["error"] is not None:
+                    # A worker that died leaves no epochs behind, only this.
+                    self._errors[event["trial"]] = event["error"]
+
+    def generation(self, number: int) -> list[TrialConfig] | None:
+        asked = self._generations.get(number)
+        if asked is None:
+            return None
+        return [TrialConfig.from_dotted(each["number"], each["seed"], each["values"]) for each in asked]
+
+    def all_trials(self) -> list[TrialConfig]:
+        """Every trial that was asked."""
+        return [config for number in sorted(self._generations) for config in self.generation(number) or []]
+
+    def take_up(self, config: TrialConfig) -> _Running:
+        """A trial as far as it came."""
+        number = config.number
+        used = self._used.get(number, {"seconds": 0.0, "peak_rss": 0, "facts": {}})
+        known = self._epochs[number]
+        return _Running(
+            config=config,
+            history=[known[epoch] for epoch in sorted(known)],
+            seconds=used["seconds"],
+            peak_rss=used["peak_rss"],
+            facts=dict(used["facts"]),
+            error=self._errors.get(number),
+        )
+
+    def has_rung(self, number: int, rung: int) -> bool:
+        return (number, rung) in self._rungs
+
+    def has_outcome(self, number: int) -> bool:
+        return number in self._outcomes
+
+
+def outcomes_of(events: Sequence[dict[str, Any]]) -> list[TrialOutcome]:
+    """The outcomes that a finished search's log tells, in the order of their numbers."""
+    past = _Past(events)
+    trials = {config.number: past.take_up(config) for config in past.all_trials()}
+    return [
+        TrialOutcome(
+            config=trials[event["trial"]].config,
+            status=event["status"],
+            objective=event["objective"],
+            history=tuple(trials[event["trial"]].history),
+            seconds=event["seconds"],
+            peak_rss=event["peak_rss"],
+            checkpoint=None,
+            error=event["error"],
+            facts=event["facts"],
+        )
+        for event in sorted((each for each in events if each["event"] == "trial"), key=lambda each: int(each["trial"]))
+    ]
+
+
+def ranking(train: Train, outcomes: Sequence[TrialOutcome]) -> list[TrialOutcome]:
+    """The completed trials, best first: by the objective, then by validation log-loss, then by number."""
+    sign = -1.0 if OBJECTIVES[train.search.objective].direction == "maximize" else 1.0
+    complete = [each for each in outcomes if each.status == "complete" and each.objective is not None]
+    return sorted(
+        complete,
+        key=lambda each: (
+            sign * (each.objective or 0.0), each.history[-1].validation["val_log_loss"], each.config.number
+        ),
+    )
+
+
+def _nothing_complete(outcomes: Sequence[TrialOutcome]) -> SearchError:
+    reasons: dict[str, int] = defaultdict(int)
+    for each in outcomes:
+        if each.error is not None:
+            reasons[each.error] += 1
+    most = max(reasons, key=lambda reason: reasons[reason]) if reasons else "none was trained to the last epoch"
+    return SearchError(
+        f"none of {len(outcomes)} trials was completed; most often: {most}.",
+        where="train.search",
+        fix="Change train.space so that this cannot happen, or ask for more trials.",
+    )
+

@@ -1,0 +1,450 @@
+"""Stage 3: search, then write the winner. What an interruption left is taken up; what is finished is never repeated."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import medsweep
+from medsweep.artifacts import files
+from medsweep.artifacts.augmented import AugmentedViews
+from medsweep.artifacts.prepared import PreparedSplit
+from medsweep.artifacts.run_log import RunLog, read_log
+from medsweep.artifacts.trained import TrainedModel
+from medsweep.artifacts.trial import TrialOutcome
+from medsweep.errors import ArtifactError, DataError, MedsweepError, SearchError
+from medsweep.layout import Layout
+from medsweep.params import Params, Train, dotted
+from medsweep.tracking.lineage import lineage
+from medsweep.tracking.progress import progress_bar
+from medsweep.tracking.system import SystemSampler
+from medsweep.train import note
+from medsweep.train.executor import WorkerDied, Workers, local_workers
+from medsweep.train.fit import FitTask, TrainingData, fit, prepare_worker
+from medsweep.train.refit import FinalModel, RefitTask, refit
+from medsweep.train.search import Search, outcomes_of, ranking
+from medsweep.train.space import check_space
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+# What may change a result of this stage besides data and parameters.
+_CODE = ("artifacts", "imaging", "statistics", "train")
+_SAMPLE_SECONDS = 10.0
+# Kept in models/trials.csv: what a clock measured is not.
+_FACTS = ("parameters", "multiply_adds", "file_bytes")
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """What the stage found.
+
+    Args:
+        manifest: of the model that was written.
+        winner: its trial.
+        outcomes: all trials.
+        fitted: how many trials this run fitted itself (the others were finished before an interruption).
+        seconds: the stage took.
+    """
+
+    manifest: TrainedModel
+    winner: TrialOutcome
+    outcomes: Sequence[TrialOutcome]
+    fitted: int
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """The summary in plain words."""
+        counts = ", ".join(f"{count} {status}" for status, count in self.manifest.n_trials.items())
+        config = self.winner.config
+        found = [
+            f"{len(self.outcomes)} trials in {self.seconds:.0f} s: {counts}.",
+            f"Winner: {config.title}, {self.manifest.objective} {self.manifest.objective_value:.4f} "
+            "(chosen as the best of many, so it flatters; the test split tells).",
+        ]
+        taken_up = len(self.outcomes) - self.fitted
+        if taken_up:
+            found.append(f"{taken_up} of them were finished before an interruption and not repeated.")
+        reasons = Counter(each.error for each in self.outcomes if each.error is not None)
+        found += [f"Failed {count}×: {reason}." for reason, count in reasons.most_common(3)]
+        found.append("Next: dvc repro evaluates it on the test split; medsweep ui shows the trials.")
+        return found
+
+
+def run(
+    params: Params, layout: Layout, console: Console, *, on_log: Callable[[Path], None] | None = None
+) -> TrainSummary:
+    """Search `train.space` and write models/.
+
+    Args:
+        params: `train` decides the result; `runtime` only how fast it comes.
+        layout: where to read and write.
+        console: for the progress bar.
+        on_log: told once where the log of this search grows, for whoever wants to follow it.
+
+    Raises:
+        ParamsError: the space names what no table has.
+        ArtifactError: an input is missing or was changed since it was written.
+        DataError: the validation split cannot tell the objective.
+        SearchError: no trial was completed.
+    """
+    started = time.monotonic()
+    job = _Job.open(params, layout)
+    with _alone(layout, job.key, console), _leave_with_dvc(console):
+        work = layout.work("train", job.key)
+        log_path = work / layout.search_log.name
+        past = list(read_log(log_path))
+        with RunLog(log_path) as log:
+            finished_before = sum(event["event"] == "trial" for event in past)
+            # Cut off while it put its outputs in their places: the log is complete, the outputs are made again.
+            ended = bool(past) and past[-1]["event"] == "end"
+            if not past:
+                log.append("begin", **job.beginning(lineage(layout)))
+            elif not ended:
+                log.append("resumed", finished_trials=finished_before)
+                console.print(f"Taking up an interrupted search: {finished_before} trials are finished.")
+            if on_log is not None:
+                on_log(log_path)
+            with _bar(console, params.train) as watch, local_workers(params.runtime.workers, prepare_worker) as workers:
+                with SystemSampler(lambda values: log.append("system", values=values), _SAMPLE_SECONDS):
+                    search = Search(params.train, job.data, log, past, work / "checkpoints", workers, watch)
+                    outcomes = search.run()
+                    winner = ranking(params.train, outcomes)[0]
+                    watch.say("writing the model")
+                    final = _write_model(search, winner, workers, work / layout.model.name)
+            manifest = job.manifest(outcomes, winner, final)
+            write_pictures(work / "plots", params.train, outcomes, synthetic=job.train.synthetic)
+            manifest.save(work / layout.trained.name)
+            files.write_text(work / layout.trials.name, trials_csv(outcomes))
+            _move_in(work, layout)
+            seconds = time.monotonic() - started
+            if not ended:
+                _log_results(log, layout, params.train, manifest, winner, outcomes, seconds)
+        _copy(log_path, layout.search_log)
+        shutil.rmtree(work)
+    return TrainSummary(manifest, winner, outcomes, len(outcomes) - finished_before, seconds)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The inputs of one search, and the key that they determine."""
+
+    params: Params
+    train: PreparedSplit
+    val: PreparedSplit
+    data: TrainingData
+    digests: Mapping[str, str]
+    key: str
+
+    @classmethod
+    def open(cls, params: Params, layout: Layout) -> _Job:
+        check_space(params.train, max_views=params.augment.views)
+        train = PreparedSplit.load(layout.prepared_split("train"))
+        val = PreparedSplit.load(layout.prepared_split("val"))
+        _check_splits(train, val, params.train.search.objective)
+        views = {}
+        for policy in sorted({str(each) for each in params.train.space.policy} - {"none"}):
+            found = AugmentedViews.load(layout.augmented_policy(policy))
+            if found.prepared_digest != train.digest:
+                raise ArtifactError(
+                    "belongs to other training images than data/prepared/train holds.",
+                    where=layout.relative(layout.augmented_policy(policy)),
+                    fix="Run dvc repro augment.",
+                )
+            views[policy] = found.digest
+        digests = {
+            "prepared_train": train.digest,
+            "prepared_val": val.digest,
+            "augmented": files.digest_of(views),
+            "params": files.digest_of(params.train.model_dump()),
+            "code": code_digest(),
+        }
+        key = files.digest_of(digests)
+        data = TrainingData(layout.prepared_split("train"), layout.prepared_split("val"), layout.augmented, key)
+        return cls(params, train, val, data, digests, key)
+
+    def beginning(self, tags: Mapping[str, str]) -> dict[str, Any]:
+        settings = dotted(self.params)
+        return {
+            "kind": "search",
+            "key": self.key,
+            "title": f"search · {self.key[:8]}",
+            # `experiment` and `runtime` change no result.
+            "params": {k: v for k, v in settings.items() if k.split(".")[0] in ("prepare", "augment", "train")},
+            "tags": {**tags, **{f"medsweep.{name}_digest": value for name, value in self.digests.items()
+                                if name not in ("params",)}},
+            "datasets": [
+                {
+                    "name": split.name,
+                    "digest": split.digest,
+                    "context": "training" if split.name == "train" else "validation",
+                    "n_images": len(split),
+                    "n_patients": split.n_patients,
+                    "class_names": list(split.class_names),
+                    "shape": list(split.images.shape[1:]),
+                    "synthetic": split.synthetic,
+                }
+                for split in (self.train, self.val)
+            ],
+        }
+
+    def manifest(self, outcomes: Sequence[TrialOutcome], winner: TrialOutcome, final: FinalModel) -> TrainedModel:
+        height, width, channels = self.train.images.shape[1:]
+        counts = Counter(each.status for each in outcomes)
+        return TrainedModel(
+            model_digest=final.digest,
+            members=(winner.config.number,),
+            class_names=self.train.class_names,
+            task=self.train.task,
+            input_shape=(height, width, channels),
+            value_range=self.train.value_range,
+            objective=self.params.train.search.objective,
+            objective_value=float(winner.objective or 0.0),
+            threshold=final.threshold,
+            threshold_rule=self.params.train.threshold,
+            temperature=1.0,
+            trial=winner.config.dotted(),
+            facts={name: final.facts[name] for name in _FACTS},
+            n_trials={status: counts[status] for status in ("complete", "pruned", "failed")},
+            digests=self.digests,
+            search_key=self.key,
+            synthetic=self.train.synthetic,
+        )
+
+
+def code_digest() -> str:
+    """The SHA-256 of the code that a search's result depends on."""
+    package = Path(medsweep.__file__).parent
+    return files.digest_of({name: files.digest_folder(package / name, "**/*.py") for name in _CODE})
+
+
+def _check_splits(train: PreparedSplit, val: PreparedSplit, objective: str) -> None:
+    if train.class_names != val.class_names or train.images.shape[1:] != val.images.shape[1:]:
+        raise ArtifactError("train and val were not prepared together.", where="data/prepared", fix="Run dvc repro.")
+    if objective == "val_log_loss":
+        return
+    for k, name in enumerate(val.class_names):
+        there = val.labels[:, k] == 1 if val.task == "multilabel" else val.labels == k
+        if not there.any() or there.all():
+            lack = "no image" if not there.any() else "only images"
+            raise DataError(
+                f"the validation split has {lack} of class '{name}', so {objective} is undefined.",
+                where="train.search.objective",
+                fix="Use val_log_loss, or give the validation split images of every class (prepare.split).",
+            )
+
+
+@contextmanager
+def _alone(layout: Layout, key: str, console: Console) -> Iterator[None]:
+    """One process at a time works on a search; a second one waits for it."""
+    from filelock import FileLock, Timeout
+
+    path = layout.lock(f"train-{key[:16]}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        console.print("Another process is at work on this very search; waiting until it is done.")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _leave_with_dvc(console: Console) -> Iterator[None]:
+    """Stop when the `dvc` that started this stage is gone: it would run on unseen, and be in the way of the next."""
+    import psutil
+
+    ancestors = psutil.Process().parents() if "DVC_ROOT" in os.environ else []
+    dvc = next((each for each in ancestors if _is_dvc(each)), None)
+    over = threading.Event()
+
+    def watch() -> None:
+        while dvc is not None and not over.wait(2.0):
+            if not dvc.is_running() or dvc.status() == psutil.STATUS_ZOMBIE:
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _is_dvc(process: Any) -> bool:
+    import psutil
+
+    try:
+        return any(Path(part).stem == "dvc" or part == "dvc" for part in process.cmdline()[:3])
+    except psutil.Error:
+        return False
+
+
+class _Watch:
+    """Shows how far the search is: every trial counts its epochs to the last rung, however early it stops."""
+
+    def __init__(self, bar: Progress, task: TaskID, max_epochs: int) -> None:
+        self._bar, self._task, self._max_epochs = bar, task, max_epochs
+        self._trained: Counter[int] = Counter()
+
+    def segment(self, trial: int, epochs: int) -> None:
+        self._trained[trial] += epochs
+        self._bar.advance(self._task, epochs)
+
+    def finished(self, outcome: TrialOutcome, best: TrialOutcome | None) -> None:
+        self._bar.advance(self._task, self._max_epochs - self._trained[outcome.config.number])
+        if best is not None:
+            self.say(f"best: trial {best.config.number}, {best.objective:.4f}")
+
+    def say(self, detail: str) -> None:
+        self._bar.update(self._task, detail=detail)
+
+
+@contextmanager
+def _bar(console: Console, train: Train) -> Iterator[_Watch]:
+    with progress_bar(console) as bar:
+        total = train.search.trials * train.search.max_epochs
+        yield _Watch(bar, bar.add_task("train (epochs)", total=total, detail=""), train.search.max_epochs)
+
+
+def _write_model(search: Search, winner: TrialOutcome, workers: Workers, target: Path) -> FinalModel:
+    checkpoint = search.checkpoint_of(winner)
+    epochs = search.train.search.max_epochs
+    if not checkpoint.is_file():  # lost between two attempts: trained again, to the same weights
+        answer = workers.run(
+            fit, FitTask(winner.config, search.data, epochs, epochs, None, checkpoint, measure=False)
+        )
+        if isinstance(answer, WorkerDied) or answer.error is not None:
+            raise SearchError("the winner's checkpoint was lost, and it could not be trained again.")
+    task = RefitTask(winner.config, search.data, epochs, checkpoint, target, search.train.threshold)
+    final = workers.run(refit, task)
+    if isinstance(final, WorkerDied):
+        raise SearchError(f"the model could not be written: {final.reason}.")
+    return final
+
+
+def write_pictures(folder: Path, train: Train, outcomes: Sequence[TrialOutcome], *, synthetic: bool) -> None:
+    """Draw the search's pictures and write what DVC plots from."""
+    from medsweep.train import study_figures
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    study_figures.draw_all(folder, train, outcomes, synthetic=synthetic)
+    files.write_text(folder / "epochs.csv", _epochs_csv(outcomes))
+
+
+def _epochs_csv(outcomes: Sequence[TrialOutcome]) -> str:
+    names = sorted({name for each in outcomes for epoch in each.history for name in epoch.validation})
+    rows = [
+        {"trial": outcome.config.number, "epoch": epoch.number, "loss": epoch.loss, "accuracy": epoch.accuracy,
+         **epoch.validation}
+        for outcome in outcomes
+        for epoch in outcome.history
+    ]
+    return _csv(["trial", "epoch", "loss", "accuracy", *names], rows)
+
+
+def trials_csv(outcomes: Sequence[TrialOutcome]) -> str:
+    """models/trials.csv: a row a trial with its outcome and every value by dotted name, nothing that a clock measured."""
+    metrics = sorted({name for each in outcomes for epoch in each.history[-1:] for name in epoch.validation})
+    values = sorted({name for each in outcomes for name in each.config.dotted()})
+    rows: list[dict[str, Any]] = []
+    for each in outcomes:
+        last = each.history[-1] if each.history else None
+        row: dict[str, Any] = {
+            "number": each.config.number, "status": each.status, "objective": each.objective,
+            "epochs": len(each.history), "error": each.error, "seed": each.config.seed, **each.config.dotted(),
+            **{name: int(each.facts[name]) for name in _FACTS if name in each.facts},
+        }
+        if last is not None:
+            row |= {"loss": last.loss, "accuracy": last.accuracy, **last.validation}
+        rows.append(row)
+    head = ["number", "status", "objective", "epochs", "loss", "accuracy", *metrics, *_FACTS, "error", "seed"]
+    return _csv([*head, *values], rows)
+
+
+def _csv(names: list[str], rows: list[dict[str, Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, names, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        # repr gives the shortest digits that read back to the same number.
+        writer.writerow({k: repr(v) if isinstance(v, float) else v for k, v in row.items()})
+    return stream.getvalue()
+
+
+def _move_in(work: Path, layout: Layout) -> None:
+    """Put the finished outputs in their places: each is whole or not there."""
+    for target in (layout.model, layout.trained, layout.trials):
+        _copy(work / target.name, target)
+    with files.replacing_folder(layout.search_plots) as temporary:
+        shutil.copytree(work / "plots", temporary, dirs_exist_ok=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with files.replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def _log_results(
+    log: RunLog,
+    layout: Layout,
+    train: Train,
+    manifest: TrainedModel,
+    winner: TrialOutcome,
+    outcomes: Sequence[TrialOutcome],
+    seconds: float,
+) -> None:
+    for path in sorted(layout.search_plots.glob("*.png")):
+        _log_file(log, layout, path, path.stem.replace("_", " "), "figures")
+    for path, title in ((layout.trials, "every trial"), (layout.trained, "the winner's manifest")):
+        _log_file(log, layout, path, title, "search")
+    data_pages = [layout.data_quality_page, layout.data_quality, *sorted(layout.augmentation_previews.glob("*.png"))]
+    for path in data_pages:
+        if path.is_file():
+            _log_file(log, layout, path, path.stem.replace("_", " "), "data")
+    objectives = np.array([each.objective for each in outcomes if each.status == "complete"], dtype=np.float64)
+    values = {f"best_{train.search.objective}": manifest.objective_value}
+    values |= {f"n_{status}": float(count) for status, count in manifest.n_trials.items()}
+    values |= {f"median_{train.search.objective}": float(np.median(objectives))}
+    values |= {"cpu_seconds": round(sum(each.seconds for each in outcomes), 3)}
+    log.append("metrics", values=values)
+    log.append("note", text=note.search_note(train, manifest, winner, outcomes))
+    log.append("end", seconds=round(seconds, 3))
+
+
+def _log_file(log: RunLog, layout: Layout, path: Path, title: str, group: str) -> None:
+    log.append("picture", path=layout.relative(path), digest=files.digest_file(path), title=title, group=group)
+
+
+def finished_search(layout: Layout) -> list[TrialOutcome]:
+    """The outcomes that the workspace's search log tells, for whoever rebuilds the study from it.
+
+    Raises:
+        MedsweepError: there is no finished search.
+    """
+    events = list(read_log(layout.search_log))
+    if not events or events[-1]["event"] != "end":
+        raise MedsweepError(
+            "tells of no finished search.", where=layout.relative(layout.search_log), fix="Run dvc repro train."
+        )
+    return outcomes_of(events)

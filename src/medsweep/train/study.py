@@ -1,0 +1,98 @@
+"""The Optuna study: asked for a generation of trials at a time, and rebuilt from their outcomes each time.
+
+Rebuilding makes a resumed search equal an uninterrupted one: both ask the same fresh study with the same finished
+trials and a sampler seeded from (seed, generation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medsweep.artifacts.trial import TrialConfig, TrialOutcome
+from medsweep.errors import MedsweepError
+from medsweep.params import Train
+from medsweep.statistics.objective import OBJECTIVES
+from medsweep.train.space import configure, derived_seed, distributions, draw
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def study_of(
+    train: Train, outcomes: Sequence[TrialOutcome], *, generation: int = 0, storage: str | None = None, name: str = "search"
+) -> optuna.Study:
+    """A study that holds the outcomes so far, its sampler seeded for the generation that is asked next.
+
+    Args:
+        train: the stage's parameters.
+        outcomes: finished trials in the order of their numbers.
+        generation: which generation will be asked.
+        storage: an Optuna storage URL; in memory where None.
+        name: the study's name.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sampler = optuna.samplers.TPESampler(
+        seed=derived_seed("generation", train.seed, generation),
+        n_startup_trials=train.search.startup_trials,
+        multivariate=True,
+        group=True,  # the space is conditional: an optimizer's settings exist only where it is chosen
+        constant_liar=True,
+    )
+    study = optuna.create_study(
+        storage=storage, sampler=sampler, study_name=name, direction=OBJECTIVES[train.search.objective].direction
+    )
+    study.add_trials([_frozen(train, outcome) for outcome in outcomes])
+    return study
+
+
+def ask_generation(train: Train, outcomes: Sequence[TrialOutcome], generation: int, count: int) -> list[TrialConfig]:
+    """The next `count` trials, numbered on from the outcomes so far."""
+    import warnings
+
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study = study_of(train, outcomes, generation=generation)
+        first = len(outcomes)
+        return [configure(first + index, train.seed, draw(study.ask(), train.space)) for index in range(count)]
+
+
+def export_study(train: Train, outcomes: Sequence[TrialOutcome], database: Path, *, name: str) -> None:
+    """Write the finished search as a plain Optuna study in SQLite, for optuna-dashboard.
+
+    Raises:
+        MedsweepError: the database cannot be written.
+    """
+    import warnings
+
+    import optuna
+
+    database.unlink(missing_ok=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study_of(train, outcomes, storage=f"sqlite:///{database}", name=name)
+    except OSError as error:
+        raise MedsweepError(f"cannot be written ({error}).", where=str(database)) from None
+
+
+def _frozen(train: Train, outcome: TrialOutcome) -> optuna.trial.FrozenTrial:
+    import optuna
+    from optuna.trial import TrialState
+
+    values = outcome.config.dotted()
+    asked = distributions(train.space, values)
+    state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[outcome.status]
+    return optuna.create_trial(
+        state=state,
+        value=outcome.objective if outcome.status == "complete" else None,
+        params={name: values[name] for name in asked},
+        distributions=asked,
+        intermediate_values={each.number: each.validation[train.search.objective] for each in outcome.history},
+        user_attrs={"error": outcome.error} if outcome.error else {},
+    )
