@@ -28,9 +28,7 @@ class MedsweepError(Exception):
         return _rebuild, (type(self), self.message, self.where, self.fix)
 
 
-def _rebuild(
-    kind: type[MedsweepError], message: str, where: str | None, fix: str | None
-) -> MedsweepError:
+def _rebuild(kind: type[MedsweepError], message: str, where: str | None, fix: str | None) -> MedsweepError:
     return kind(message, where=where, fix=fix)
 
 
@@ -58,6 +56,4 @@ class SearchError(MedsweepError):
 
 def unknown_name(kind: str, name: str, valid: list[str], *, where: str) -> ParamsError:
     """The answer to a name that no table has: the params path and the valid names."""
-    return ParamsError(
-        f"unknown {kind} '{name}'.", where=where, fix=f"Choose from: {', '.join(valid)}."
-    )
+    return ParamsError(f"unknown {kind} '{name}'.", where=where, fix=f"Choose from: {', '.join(valid)}.")

@@ -113,6 +113,7 @@ class Checks(Section):
 
     patient_overlap: Severity
     exact_duplicates: Severity
+    validation_duplicates: Severity
     label_conflicts: Severity
     missing_class: Severity
     unreadable: Severity
@@ -133,7 +134,7 @@ class Prepare(Section):
 
 
 class Augment(Section):
-    """Stage 2. The transforms' settings are checked against their table in `augment.transforms`."""
+    """Stage 2. The transforms' settings are checked against their table in `imaging.transforms`."""
 
     seed: Seed
     views: Annotated[int, Field(ge=1, le=64)]

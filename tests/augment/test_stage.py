@@ -163,12 +163,12 @@ def test_the_first_policies_are_rendered_up_to_the_limit(tmp_path):
     # 1500 × 3 views × 320 bytes are 1.44 MB a policy.
     layout = project(tmp_path, n=1500)
     one_fits = run(layout, {"b": FLIP, "a": FLIP}, limit=2)
-    assert [(each.name, each.rendered) for each in one_fits.policies] == [("b", True), ("a", False)]
-    assert AugmentedViews.load(layout.augmented_policy("b")).rendered
-    assert not AugmentedViews.load(layout.augmented_policy("a")).rendered
+    assert [(each.name, each.rendered) for each in one_fits.policies] == [("a", True), ("b", False)]
+    assert AugmentedViews.load(layout.augmented_policy("a")).rendered
+    assert not AugmentedViews.load(layout.augmented_policy("b")).rendered
     lines = one_fits.lines()
     assert lines[0] == "3 views of each of 1500 training images."
-    assert lines[1] == "b (horizontal_flip): rendered, 1.4 MB."
+    assert lines[1] == "a (horizontal_flip): rendered, 1.4 MB."
     assert "draws only" in lines[2]
     assert "augment.render_limit_mb (2)" in lines[2]
     assert lines[3] == "Previews: reports/augmentation."

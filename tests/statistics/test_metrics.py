@@ -195,8 +195,9 @@ def test_small_binary_case_by_hand() -> None:
     assert found["mcc"] == pytest.approx((1 * 2 - 1 * 1) / math.sqrt(2 * 2 * 3 * 3))
     assert found["cohen_kappa"] == pytest.approx((3 / 5 - 13 / 25) / (1 - 13 / 25))
     assert found["brier"] == pytest.approx((0.01 + 0.16 + 0.36 + 0.36 + 0.01) / 5)
-    assert found["log_loss"] == pytest.approx(-(math.log(0.9) + 2 * math.log(0.6) + 2 * math.log(0.4)
-                                                + math.log(0.9) - math.log(0.6)) / 5)
+    assert found["log_loss"] == pytest.approx(
+        -(math.log(0.9) + 2 * math.log(0.6) + 2 * math.log(0.4) + math.log(0.9) - math.log(0.6)) / 5
+    )
     # Bins: .1 alone, .4 twice (one of them positive), .6 alone, .9 alone.
     assert found["ece"] == pytest.approx((0.1 + abs(0.8 - 1) + 0.6 + 0.1) / 5)
 
@@ -226,7 +227,14 @@ def test_one_class_only_is_nan_without_a_word() -> None:
     assert undefined(negative) == {"auroc", "average_precision", "sensitivity", "balanced_accuracy", "mcc"}
     assert undefined(silent) == {"ppv", "mcc"}
     assert undefined(agreed) == {
-        "auroc", "average_precision", "sensitivity", "balanced_accuracy", "mcc", "ppv", "f1", "cohen_kappa",
+        "auroc",
+        "average_precision",
+        "sensitivity",
+        "balanced_accuracy",
+        "mcc",
+        "ppv",
+        "f1",
+        "cohen_kappa",
     }
     assert undefined(absent) == {"auroc", "average_precision", "sensitivity", "balanced_accuracy", "ppv", "f1"}
     assert undefined(empty) == set(empty)

@@ -101,8 +101,10 @@ def write_views(folder: Path, views: AugmentedViews, *, shards: Iterable[NDArray
     """Write `views` (made without shards) with its rendered rows taken from `shards` one at a time, none to keep only
     the draws; return it as it was read back."""
     with files.replacing_folder(folder) as target:
-        written = {f"draws-{name}.npy": files.write_npy(target / f"draws-{name}.npy", views.draws[name])
-                   for name in views.transforms}
+        written = {
+            f"draws-{name}.npy": files.write_npy(target / f"draws-{name}.npy", views.draws[name])
+            for name in views.transforms
+        }
         count = 0
         for count, shard in enumerate(shards, start=1):
             name = f"views-{count - 1:03d}.npy"

@@ -28,25 +28,30 @@ Chain = tuple[Link, ...]
 
 
 def check_policies(augment: params.Augment) -> dict[str, Chain]:
-    """Each policy's chain, in the order written.
+    """Each policy's chain, sorted by name; transforms follow in the order of their table.
+
+    DVC does not see the order in which keys are written, so no result may depend on it.
 
     Raises:
         ParamsError: a policy is empty, a transform is unknown, or a setting is unknown, missing or out of range; the
             message names the key's dotted path.
     """
-    return {policy: _check_chain(policy, chain) for policy, chain in augment.policies.items()}
+    return {policy: _check_chain(policy, chain) for policy, chain in sorted(augment.policies.items())}
 
 
 def _check_chain(policy: str, chain: dict[str, dict[str, object]]) -> Chain:
     where = f"augment.policies.{policy}"
     if not chain:
         raise ParamsError("has no transforms.", where=where, fix="Name at least one, or search the policy 'none'.")
-    links = []
-    for name, settings in chain.items():
+    for name in chain:
         if name not in TRANSFORMS:
             raise unknown_name("transform", name, list(TRANSFORMS), where=where)
+    links = []
+    for name, row in TRANSFORMS.items():
+        if name not in chain:
+            continue
         try:
-            links.append(Link(name, TRANSFORMS[name].settings.model_validate(settings)))
+            links.append(Link(name, row.settings.model_validate(chain[name])))
         except ValidationError as error:
             raise params.explain(error, where="params.yaml", prefix=f"{where}.{name}") from None
     return tuple(links)

@@ -53,9 +53,13 @@ class AugmentSummary:
         found = [f"{self.n_views} views of each of {self.n_images} training images."]
         for policy in self.policies:
             size = f"{policy.megabytes:.1f} MB"
-            state = f"rendered, {size}" if policy.rendered else (
-                f"draws only: its {size} would exceed augment.render_limit_mb ({self.render_limit_mb}), "
-                "so training renders the same pixels as it reads"
+            state = (
+                f"rendered, {size}"
+                if policy.rendered
+                else (
+                    f"draws only: its {size} would exceed augment.render_limit_mb ({self.render_limit_mb}), "
+                    "so training renders the same pixels as it reads"
+                )
             )
             found.append(f"{policy.name} ({', '.join(policy.transforms)}): {state}.")
         return [*found, f"Previews: {self.previews}."]
@@ -64,7 +68,7 @@ class AugmentSummary:
 def run(params: Params, layout: Layout, console: Console) -> AugmentSummary:
     """Draw and render `params.augment` for the prepared training split.
 
-    Policies are rendered in the order written for as long as they fit `augment.render_limit_mb` together (1 MB is
+    Policies are rendered in the order of their names for as long as they fit `augment.render_limit_mb` together (1 MB is
     10^6 bytes); one that does not fit keeps its draws alone. Memory holds one shard (64 MB) and one policy's draws.
 
     Raises:

@@ -325,8 +325,8 @@ TRANSFORMS: dict[str, Transform] = {
     "brightness": Photometric(Brightness, _brightness),
     "contrast": Photometric(Contrast, _contrast),
     "gamma": Photometric(Gamma, _gamma),
-    "noise": Photometric(Noise, _noise),
     "blur": Photometric(Blur, _blur),
+    "noise": Photometric(Noise, _noise),
     "cutout": Photometric(Cutout, _cutout),
 }
 

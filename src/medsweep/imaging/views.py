@@ -66,8 +66,6 @@ class ViewRenderer:
             drawn = [values[indices].tolist() for _, values in self._chain]
             for place, row in enumerate(indices.tolist()):
                 image = np.asarray(self._images[row % len(self._images)])
-                chain = [
-                    (transform, each[place]) for (transform, _), each in zip(self._chain, drawn, strict=True)
-                ]
+                chain = [(transform, each[place]) for (transform, _), each in zip(self._chain, drawn, strict=True)]
                 found[place] = render(image, chain, self._value_range)
         return found

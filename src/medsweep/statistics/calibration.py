@@ -32,9 +32,7 @@ class Reliability:
     count: NDArray[np.int64]
 
 
-def confidence_and_outcome(
-    labels: NDArray[Any], probabilities: NDArray[Any], task: Task
-) -> tuple[Floats, Floats]:
+def confidence_and_outcome(labels: NDArray[Any], probabilities: NDArray[Any], task: Task) -> tuple[Floats, Floats]:
     """What was claimed, and whether it came true.
 
     Binary: the probability of the positive class, and whether the image is positive. Multi-class and ordinal: the

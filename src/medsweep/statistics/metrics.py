@@ -291,60 +291,104 @@ class MetricRow:
 
 METRICS: dict[str, MetricRow] = {
     "accuracy": MetricRow(
-        accuracy, TASKS, "decisions", True,
+        accuracy,
+        TASKS,
+        "decisions",
+        True,
         "The fraction of decisions that are right; for multi-label the mean over labels.",
     ),
     "accuracy_at_half": MetricRow(
-        accuracy_at_half, ("binary", "multilabel"), "probabilities", True,
+        accuracy_at_half,
+        ("binary", "multilabel"),
+        "probabilities",
+        True,
         "Accuracy when everything above a probability of 0.5 is called positive, whatever the stored threshold: "
         "what MedMNIST's tables call ACC.",
     ),
     "balanced_accuracy": MetricRow(
-        balanced_accuracy, TASKS, "decisions", True,
+        balanced_accuracy,
+        TASKS,
+        "decisions",
+        True,
         "The mean over classes of the fraction of a class's images that were recognised; .5 (1/K) is guessing.",
     ),
     "auroc": MetricRow(
-        auroc, TASKS, "probabilities", True,
+        auroc,
+        TASKS,
+        "probabilities",
+        True,
         "The chance that a random image of the class gets a higher score than a random one without it; .5 is guessing. "
         "Several classes: the unweighted mean of one against the rest (MedMNIST's AUC).",
     ),
     "average_precision": MetricRow(
-        average_precision, TASKS, "probabilities", True,
+        average_precision,
+        TASKS,
+        "probabilities",
+        True,
         "The area under the precision-recall curve, without interpolation; guessing gives the class's prevalence.",
     ),
     "sensitivity": MetricRow(
-        sensitivity, TASKS, "decisions", True, "Of the images with the class, the fraction called so (recall).",
+        sensitivity,
+        TASKS,
+        "decisions",
+        True,
+        "Of the images with the class, the fraction called so (recall).",
     ),
     "specificity": MetricRow(
-        specificity, TASKS, "decisions", True, "Of the images without the class, the fraction called so.",
+        specificity,
+        TASKS,
+        "decisions",
+        True,
+        "Of the images without the class, the fraction called so.",
     ),
     "ppv": MetricRow(
-        ppv, TASKS, "decisions", True,
+        ppv,
+        TASKS,
+        "decisions",
+        True,
         "Of the images called positive, the fraction that is (precision); holds at this prevalence only.",
     ),
     "npv": MetricRow(
-        npv, TASKS, "decisions", True,
+        npv,
+        TASKS,
+        "decisions",
+        True,
         "Of the images called negative, the fraction that is; holds at this prevalence only.",
     ),
     "f1": MetricRow(f1, TASKS, "decisions", True, "The harmonic mean of sensitivity and positive predictive value."),
     "mcc": MetricRow(
-        mcc, TASKS, "decisions", True,
+        mcc,
+        TASKS,
+        "decisions",
+        True,
         "Matthews's correlation of decision and truth, -1 to 1, 0 is guessing; Gorodkin's R_K for several classes.",
     ),
     "cohen_kappa": MetricRow(
-        cohen_kappa, TASKS, "decisions", True,
+        cohen_kappa,
+        TASKS,
+        "decisions",
+        True,
         "Agreement beyond chance, 0 is guessing and 1 perfect; for ordinal classes with quadratic weights.",
     ),
     "brier": MetricRow(
-        brier, TASKS, "probabilities", False,
+        brier,
+        TASKS,
+        "probabilities",
+        False,
         "The mean squared error of the probabilities: 0 to 1, or 0 to 2 (the sum over classes) for multi-class.",
     ),
     "log_loss": MetricRow(
-        log_loss, TASKS, "probabilities", False,
+        log_loss,
+        TASKS,
+        "probabilities",
+        False,
         "The mean negative log-probability of the truth, in nats; probabilities are clipped at 1e-7.",
     ),
     "ece": MetricRow(
-        ece, TASKS, "probabilities", False,
+        ece,
+        TASKS,
+        "probabilities",
+        False,
         "Expected calibration error, 15 equal-width bins: how far stated and observed frequencies lie apart. Binary: "
         "of the positive class's probability; several classes: of the most probable class's.",
     ),
@@ -461,6 +505,4 @@ def evaluate_weighted(predictions: Predictions, weights: Floats) -> Mapping[str,
 def per_class_weighted(predictions: Predictions, weights: Floats) -> Mapping[tuple[int, str], Floats]:
     """`per_class` under each column of `weights` (N, B): (class index, name) to (B,)."""
     at = Weighted(predictions, weights)
-    return {
-        (k, name): function(at, k) for k in range(predictions.n_classes) for name, function in PER_CLASS.items()
-    }
+    return {(k, name): function(at, k) for k in range(predictions.n_classes) for name, function in PER_CLASS.items()}

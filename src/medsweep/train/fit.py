@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from medsweep.artifacts import files
 from medsweep.artifacts.augmented import AugmentedViews
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.artifacts.trial import Epoch, TrialConfig
+from medsweep.errors import ArtifactError, MedsweepError, SearchError
 from medsweep.imaging.views import ViewRenderer
 from medsweep.statistics.metrics import evaluate_all
 from medsweep.train.backbones import build_network, logits_model, multiply_adds
@@ -114,6 +116,8 @@ def prepare_worker() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_op_determinism()
+    # Rewriting the graph costs a second a network and makes small convolutions no faster on a CPU.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     import keras  # noqa: F401  (imported here so that no trial's time has it)
 
 
@@ -122,6 +126,10 @@ def fit(task: FitTask, on_epoch: Callable[[Epoch], None] | None = None) -> FitAn
 
     A trial that cannot go on (loss not finite, out of memory, an exception while building or training) is an answer
     with an error, not an exception.
+
+    Raises:
+        SearchError: a file cannot be read or written: the machine's fault, not the trial's.
+        ArtifactError: the arrays are missing or do not belong together.
     """
     import tensorflow as tf
 
@@ -146,10 +154,25 @@ def fit(task: FitTask, on_epoch: Callable[[Epoch], None] | None = None) -> FitAn
     except (MemoryError, tf.errors.ResourceExhaustedError):
         _OPEN_NETWORKS.clear()
         error = "out of memory"
+    except OSError as failure:
+        raise SearchError(
+            f"a trial's files cannot be read or written ({failure}).", fix="Mend that, and run the same command again."
+        ) from None
+    except MedsweepError:
+        raise
     except Exception as failure:  # one bad trial must not end the search; its reason is kept and shown
         _OPEN_NETWORKS.clear()
-        error = f"{type(failure).__name__}: {' '.join(str(failure).split())[:300]}"
+        error = _reason(failure)
     return FitAnswer(tuple(epochs), error, time.process_time() - started, _peak_rss(), facts)
+
+
+def _reason(failure: Exception) -> str:
+    """One line without what differs from worker to worker: addresses, and TensorFlow's running numbers and places."""
+    text = " ".join(str(failure).split())
+    text = re.sub(r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:[^\]]*\]", "", text)
+    text = re.sub(r"\b0x[0-9a-fA-F]+|(?<=_)\d+\b", "…", text)
+    text = re.sub(r"(?<![\w/])(?:/[\w.+-]+)+/(?=[\w.+-])", "", text)  # folders of this machine
+    return f"{type(failure).__name__}: {' '.join(text.split())[:300]}"
 
 
 def _peak_rss() -> int:
@@ -179,7 +202,7 @@ class _Arrays:
         if policy not in self._views:
             views = AugmentedViews.load(self.data.augmented / policy, verify=False)
             if views.prepared_digest != self.train.digest:
-                raise TrialFailed(f"the views of policy '{policy}' belong to other training images")
+                raise ArtifactError("belong to other training images.", where=f"augmented views '{policy}'")
             self._views[policy] = ViewRenderer(views, self.train.images, self.train.value_range)
         return self._views[policy]
 
@@ -263,7 +286,7 @@ class _Network:
         self._optimizer.build(self.model.trainable_variables)
         self._loss = build_loss(config.loss.name, config.loss.settings, train.task)
         self._targets = target_matrix(train.labels, len(train.class_names), train.task)
-        self._weights = class_weights(self._targets, config.class_weights)
+        self._weights = class_weights(self._targets, config.class_weights, train.task)
         self._full_batch = row.full_batch
         self._steps_an_epoch = 1 if row.full_batch else math.ceil(len(train) / config.batch_size)
         total = self._steps_an_epoch * max_epochs
@@ -317,7 +340,11 @@ class _Network:
         shape, outputs = tuple(train.images.shape[1:]), len(train.class_names)
         multilabel = train.task == "multilabel"
         logits_of, optimizer, loss_of, mean, accumulator = (
-            self._logits, self._optimizer, self._loss, self._mean, self._accumulator,
+            self._logits,
+            self._optimizer,
+            self._loss,
+            self._mean,
+            self._accumulator,
         )
         variables = self.model.trainable_variables
 
@@ -387,9 +414,7 @@ class _Network:
         first_step = (number - 1) * self._steps_an_epoch
         for images, rows, step in self._batches(number):
             rates = [0.0 if self._full_batch else self._rate(first_step + step + each) for each in range(len(rows))]
-            sums += self._steps(
-                images, self._targets[rows], self._weights[rows], np.asarray(rates, np.float32)
-            ).numpy()
+            sums += self._steps(images, self._targets[rows], self._weights[rows], np.asarray(rates, np.float32)).numpy()
             if not np.isfinite(sums[0]):
                 raise TrialFailed(f"the loss is not finite in epoch {number}")
         if self._full_batch:
@@ -495,13 +520,14 @@ def plain_decisions(split: PreparedSplit, probabilities: NDArray[np.float64]) ->
     return decide(split.task, probabilities, half)
 
 
-def class_weights(targets: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
+def class_weights(targets: NDArray[np.float32], kind: str, task: str) -> NDArray[np.float32]:
     """A weight a training image, mean 1.
 
     Args:
         targets: (N, K) zeros and ones.
         kind: 'none', or 'balanced': inversely to the frequency of the image's class; for multi-label, the mean over
             labels of the weight of the side (present or absent) that the image is on.
+        task: binary, multiclass, multilabel or ordinal.
 
     Returns:
         (N,) float32.
@@ -509,10 +535,9 @@ def class_weights(targets: NDArray[np.float32], kind: str) -> NDArray[np.float32
     if kind == "none":
         return np.ones(len(targets), np.float32)
     share = np.clip(targets.mean(axis=0, dtype=np.float64), 1e-9, 1 - 1e-9)
-    if (targets.sum(axis=1) == 1).all():
+    if task != "multilabel":
         weights = (targets / share).sum(axis=1)
     else:
         weights = np.where(targets > 0.5, 0.5 / share, 0.5 / (1 - share)).mean(axis=1)
     scaled: NDArray[np.float32] = (weights / weights.mean()).astype(np.float32)
     return scaled
-

@@ -24,6 +24,7 @@ from medsweep.train.executor import WorkerDied, Workers
 from medsweep.train.fit import FitAnswer, FitTask, TrainingData, fit
 from medsweep.train.study import ask_generation
 
+
 class Progress(Protocol):
     """Who is told how far the search is."""
 
@@ -109,7 +110,9 @@ class Search:
             self._train_to(rung, alive)
             values: dict[int, float] = {}
             for trial in alive:
-                if trial.error is not None:
+                # One that failed on its way to a later rung had a value here, which others were compared with.
+                had_value = trial.error is None or past.has_rung(trial.config.number, rung)
+                if not had_value or len(trial.history) < rung:
                     status[trial.config.number] = "failed"
                 else:
                     values[trial.config.number] = self._value(trial, rung)
@@ -135,8 +138,8 @@ class Search:
                 if trial not in survivors and not past.has_outcome(trial.config.number):
                     self._log_outcome(trial, status[trial.config.number])
             for trial in alive:
-                if trial not in survivors and status[trial.config.number] != "complete":
-                    self._checkpoint(trial.config.number, rung).unlink(missing_ok=True)
+                if trial not in survivors:
+                    self._drop_all_checkpoints(trial, but=rung if status[trial.config.number] == "complete" else None)
             alive = survivors
         return [self._outcome(trial, status[trial.config.number]) for trial in trials]
 
@@ -170,10 +173,9 @@ class Search:
                 start[1].unlink(missing_ok=True)
 
     def _take(self, trial: _Running, answer: FitAnswer | WorkerDied) -> None:
-        if isinstance(answer, WorkerDied):
-            trial.error = answer.reason
-            return
         number = trial.config.number
+        if isinstance(answer, WorkerDied):
+            answer = FitAnswer((), answer.reason, 0.0, 0, {})
         trial.history += answer.epochs
         trial.seconds += answer.seconds
         trial.peak_rss = max(trial.peak_rss, answer.peak_rss)
@@ -224,6 +226,12 @@ class Search:
             if rung <= len(trial.history) and path.is_file():
                 return rung, path
         return None
+
+    def _drop_all_checkpoints(self, trial: _Running, *, but: int | None) -> None:
+        """Of all rungs, for an interruption may have left one beside its successor."""
+        for rung in self.train.search.rungs:
+            if rung != but:
+                self._checkpoint(trial.config.number, rung).unlink(missing_ok=True)
 
     def _drop_checkpoints(self, outcomes: Sequence[TrialOutcome]) -> None:
         kept = {each.config.number for each in ranking(self.train, outcomes)[: self.train.search.keep_checkpoints]}
@@ -290,9 +298,6 @@ class _Past:
                 self._rungs.add((event["trial"], event["epoch"]))
             elif event["event"] == "trial":
                 self._outcomes.add(event["trial"])
-                if event["error"] is not None:
-                    # A worker that died leaves no epochs behind, only this.
-                    self._errors[event["trial"]] = event["error"]
 
     def generation(self, number: int) -> list[TrialConfig] | None:
         asked = self._generations.get(number)
@@ -352,7 +357,9 @@ def ranking(train: Train, outcomes: Sequence[TrialOutcome]) -> list[TrialOutcome
     return sorted(
         complete,
         key=lambda each: (
-            sign * (each.objective or 0.0), each.history[-1].validation["val_log_loss"], each.config.number
+            sign * (each.objective or 0.0),
+            each.history[-1].validation["val_log_loss"],
+            each.config.number,
         ),
     )
 
@@ -368,4 +375,3 @@ def _nothing_complete(outcomes: Sequence[TrialOutcome]) -> SearchError:
         where="train.search",
         fix="Change train.space so that this cannot happen, or ask for more trials.",
     )
-

@@ -76,7 +76,9 @@ def check_space(train: Train, *, max_views: int) -> None:
             if not fits or not low <= value <= high:  # type: ignore[operator]
                 kind = "a whole number" if whole else "a number"
                 extra = " (augment.views)" if key == "views" else ""
-                raise ParamsError(f"must be {kind} from {low} to {high}{extra}, not {value!r}.", where=f"{PREFIX}.{key}")
+                raise ParamsError(
+                    f"must be {kind} from {low} to {high}{extra}, not {value!r}.", where=f"{PREFIX}.{key}"
+                )
 
 
 def part_of(space: Space, part: str) -> Any:
@@ -126,8 +128,9 @@ def draw(trial: optuna.Trial, space: Space) -> dict[str, Scalar]:
 
     for part in _TABLES:
         variants = part_of(space, part)
-        chosen = str(ask(f"{PREFIX}.{part}", list(variants)))
-        for key, setting in variants[chosen].items():
+        # Sorted: DVC does not see the order in which keys are written, so no result may depend on it.
+        chosen = str(ask(f"{PREFIX}.{part}", sorted(variants)))
+        for key, setting in sorted(variants[chosen].items()):
             ask(f"{PREFIX}.{part}.{chosen}.{key}", setting)
     for part in _PLAIN:
         ask(f"{PREFIX}.{part}", part_of(space, part))
@@ -141,7 +144,7 @@ def distributions(space: Space, values: Mapping[str, Scalar]) -> dict[str, optun
     settings: dict[str, Setting] = {}
     for part in _TABLES:
         variants = part_of(space, part)
-        settings[f"{PREFIX}.{part}"] = list(variants)
+        settings[f"{PREFIX}.{part}"] = sorted(variants)
         chosen = str(values[f"{PREFIX}.{part}"])
         for key, setting in variants[chosen].items():
             settings[f"{PREFIX}.{part}.{chosen}.{key}"] = setting

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,7 +120,9 @@ def run(
             if on_log is not None:
                 on_log(log_path)
             with _bar(console, params.train) as watch, local_workers(params.runtime.workers, prepare_worker) as workers:
-                with SystemSampler(lambda values: log.append("system", values=values), _SAMPLE_SECONDS):
+                # Nothing may follow the line `end`.
+                sampler = SystemSampler(lambda values: log.append("system", values=values), _SAMPLE_SECONDS)
+                with nullcontext() if ended else sampler:
                     search = Search(params.train, job.data, log, past, work / "checkpoints", workers, watch)
                     outcomes = search.run()
                     winner = ranking(params.train, outcomes)[0]
@@ -185,8 +187,10 @@ class _Job:
             "title": f"search · {self.key[:8]}",
             # `experiment` and `runtime` change no result.
             "params": {k: v for k, v in settings.items() if k.split(".")[0] in ("prepare", "augment", "train")},
-            "tags": {**tags, **{f"medsweep.{name}_digest": value for name, value in self.digests.items()
-                                if name not in ("params",)}},
+            "tags": {
+                **tags,
+                **{f"medsweep.{name}_digest": value for name, value in self.digests.items() if name not in ("params",)},
+            },
             "datasets": [
                 {
                     "name": split.name,
@@ -330,9 +334,7 @@ def _write_model(search: Search, winner: TrialOutcome, workers: Workers, target:
     checkpoint = search.checkpoint_of(winner)
     epochs = search.train.search.max_epochs
     if not checkpoint.is_file():  # lost between two attempts: trained again, to the same weights
-        answer = workers.run(
-            fit, FitTask(winner.config, search.data, epochs, epochs, None, checkpoint, measure=False)
-        )
+        answer = workers.run(fit, FitTask(winner.config, search.data, epochs, epochs, None, checkpoint, measure=False))
         if isinstance(answer, WorkerDied) or answer.error is not None:
             raise SearchError("the winner's checkpoint was lost, and it could not be trained again.")
     task = RefitTask(winner.config, search.data, epochs, checkpoint, target, search.train.threshold)
@@ -355,8 +357,13 @@ def write_pictures(folder: Path, train: Train, outcomes: Sequence[TrialOutcome],
 def _epochs_csv(outcomes: Sequence[TrialOutcome]) -> str:
     names = sorted({name for each in outcomes for epoch in each.history for name in epoch.validation})
     rows = [
-        {"trial": outcome.config.number, "epoch": epoch.number, "loss": epoch.loss, "accuracy": epoch.accuracy,
-         **epoch.validation}
+        {
+            "trial": outcome.config.number,
+            "epoch": epoch.number,
+            "loss": epoch.loss,
+            "accuracy": epoch.accuracy,
+            **epoch.validation,
+        }
         for outcome in outcomes
         for epoch in outcome.history
     ]
@@ -371,8 +378,13 @@ def trials_csv(outcomes: Sequence[TrialOutcome]) -> str:
     for each in outcomes:
         last = each.history[-1] if each.history else None
         row: dict[str, Any] = {
-            "number": each.config.number, "status": each.status, "objective": each.objective,
-            "epochs": len(each.history), "error": each.error, "seed": each.config.seed, **each.config.dotted(),
+            "number": each.config.number,
+            "status": each.status,
+            "objective": each.objective,
+            "epochs": len(each.history),
+            "error": each.error,
+            "seed": each.config.seed,
+            **each.config.dotted(),
             **{name: int(each.facts[name]) for name in _FACTS if name in each.facts},
         }
         if last is not None:

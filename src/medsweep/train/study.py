@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 
 def study_of(
-    train: Train, outcomes: Sequence[TrialOutcome], *, generation: int = 0, storage: str | None = None, name: str = "search"
+    train: Train,
+    outcomes: Sequence[TrialOutcome],
+    *,
+    generation: int = 0,
+    storage: str | None = None,
+    name: str = "search",
 ) -> optuna.Study:
     """A study that holds the outcomes so far, its sampler seeded for the generation that is asked next.
 
@@ -71,20 +76,23 @@ def export_study(train: Train, outcomes: Sequence[TrialOutcome], database: Path,
     import warnings
 
     import optuna
+    from sqlalchemy.exc import SQLAlchemyError
 
-    database.unlink(missing_ok=True)
     try:
+        database.unlink(missing_ok=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study_of(train, outcomes, storage=f"sqlite:///{database}", name=name)
-    except OSError as error:
-        raise MedsweepError(f"cannot be written ({error}).", where=str(database)) from None
+    except (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        why = str(error).splitlines()[0]
+        raise MedsweepError(f"cannot be written ({why}).", where=str(database)) from None
 
 
 def _frozen(train: Train, outcome: TrialOutcome) -> optuna.trial.FrozenTrial:
     import optuna
     from optuna.trial import TrialState
 
+    objective = train.search.objective
     values = outcome.config.dotted()
     asked = distributions(train.space, values)
     state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[outcome.status]
@@ -93,6 +101,8 @@ def _frozen(train: Train, outcome: TrialOutcome) -> optuna.trial.FrozenTrial:
         value=outcome.objective if outcome.status == "complete" else None,
         params={name: values[name] for name in asked},
         distributions=asked,
-        intermediate_values={each.number: each.validation[train.search.objective] for each in outcome.history},
+        intermediate_values={
+            each.number: each.validation[objective] for each in outcome.history if objective in each.validation
+        },
         user_attrs={"error": outcome.error} if outcome.error else {},
     )

@@ -64,13 +64,23 @@ def _history(train: Train, outcomes: Sequence[TrialOutcome]) -> Figure:
         chosen = [each for each in _valued(outcomes) if each.status == status]
         if chosen:
             axes.scatter(
-                [each.config.number for each in chosen], [_value(each) for each in chosen], s=26, color=colour,
-                label=f"{status} ({len(chosen)})", zorder=3,
+                [each.config.number for each in chosen],
+                [_value(each) for each in chosen],
+                s=26,
+                color=colour,
+                label=f"{status} ({len(chosen)})",
+                zorder=3,
             )
     failed = [each.config.number for each in outcomes if each.status == "failed"]
     if failed:
-        axes.plot(failed, [0.02] * len(failed), "x", color=_COLOURS["failed"], transform=axes.get_xaxis_transform(),
-                  label=f"failed ({len(failed)})")
+        axes.plot(
+            failed,
+            [0.02] * len(failed),
+            "x",
+            color=_COLOURS["failed"],
+            transform=axes.get_xaxis_transform(),
+            label=f"failed ({len(failed)})",
+        )
     complete = [each for each in outcomes if each.status == "complete"]
     if complete:
         values = best([_value(each) for each in complete])
@@ -86,8 +96,14 @@ def _curves(train: Train, outcomes: Sequence[TrialOutcome]) -> Figure:
     for each in _valued(outcomes):
         epochs = [epoch.number for epoch in each.history]
         values = [epoch.validation.get(objective, np.nan) for epoch in each.history]
-        axes.plot(epochs, values, color=_COLOURS[each.status], linewidth=1.1, alpha=0.9,
-                  zorder=3 if each.status == "complete" else 2)
+        axes.plot(
+            epochs,
+            values,
+            color=_COLOURS[each.status],
+            linewidth=1.1,
+            alpha=0.9,
+            zorder=3 if each.status == "complete" else 2,
+        )
     for rung in train.search.rungs:
         axes.axvline(rung, color="#dddddd", linewidth=0.8, zorder=1)
     axes.set(xlabel="epoch", ylabel=objective, title="Learning curves (blue: completed, grey: stopped at a rung)")
@@ -96,7 +112,7 @@ def _curves(train: Train, outcomes: Sequence[TrialOutcome]) -> Figure:
 
 def _optimizers_by_losses(train: Train, outcomes: Sequence[TrialOutcome]) -> Figure:
     """The best value of each pair, and how many trials it had: an empty field was never tried."""
-    optimizers, losses = list(train.space.optimizer), list(train.space.loss)
+    optimizers, losses = sorted(train.space.optimizer), sorted(train.space.loss)
     values = np.full((len(optimizers), len(losses)), np.nan)
     counts = np.zeros_like(values, dtype=int)
     pick = max if _maximize(train) else min
@@ -112,8 +128,15 @@ def _optimizers_by_losses(train: Train, outcomes: Sequence[TrialOutcome]) -> Fig
             if counts[row, column]:
                 red, green, blue, _ = image.cmap(image.norm(values[row, column]))
                 dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-                axes.text(column, row, f"{values[row, column]:.3f} ({counts[row, column]})", ha="center", va="center",
-                          fontsize=7.5, color="white" if dark else "black")
+                axes.text(
+                    column,
+                    row,
+                    f"{values[row, column]:.3f} ({counts[row, column]})",
+                    ha="center",
+                    va="center",
+                    fontsize=7.5,
+                    color="white" if dark else "black",
+                )
     axes.set_xticks(range(len(losses)), [each.replace("_", "\n", 1) for each in losses], fontsize=8)
     axes.set_yticks(range(len(optimizers)), optimizers)
     axes.set_title(f"Best {train.search.objective} by optimizer and loss (number of trials)")
@@ -154,6 +177,8 @@ def _slices(outcomes: Sequence[TrialOutcome], label: str) -> Figure:
 
 
 def _slice(axes: Axes, name: str, pairs: list[tuple[Any, TrialOutcome]]) -> None:
+    from matplotlib.ticker import NullFormatter
+
     numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value, _ in pairs)
     colours = [_COLOURS[each.status] for _, each in pairs]
     objectives = [_value(each) for _, each in pairs]
@@ -162,20 +187,26 @@ def _slice(axes: Axes, name: str, pairs: list[tuple[Any, TrialOutcome]]) -> None
         axes.scatter(values, objectives, c=colours, s=14)
         if min(values) > 0 and max(values) / min(values) > 20:
             axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         names = sorted({str(value) for value, _ in pairs})
         axes.scatter([names.index(str(value)) for value, _ in pairs], objectives, c=colours, s=14)
-        axes.set_xticks(range(len(names)), names, rotation=45 if len(names) > 2 else 0,
-                        ha="right" if len(names) > 2 else "center", fontsize=7)
+        axes.set_xticks(
+            range(len(names)),
+            names,
+            rotation=45 if len(names) > 2 else 0,
+            ha="right" if len(names) > 2 else "center",
+            fontsize=7,
+        )
     axes.set_title(_short(name), fontsize=8)
     axes.tick_params(labelsize=7)
 
 
 def _parallel(train: Train, outcomes: Sequence[TrialOutcome]) -> Figure:
-    figure, axes = _new(10.0, 4.6)
     every = [each.config.dotted() for each in _valued(outcomes)]
     names = [name for name in _varied(outcomes) if all(name in values for values in every)]
     objectives = np.array([_value(each) for each in _valued(outcomes)])
+    figure, axes = _new(2.0 + 1.3 * (len(names) + 1), 4.6)
     axes.set_title(f"Parallel coordinates, coloured by {train.search.objective}")
     if not len(objectives):
         return figure
@@ -191,8 +222,14 @@ def _parallel(train: Train, outcomes: Sequence[TrialOutcome]) -> Figure:
     for x, (_, ticks) in enumerate(places):
         axes.axvline(x, color="#999999", linewidth=0.7)
         for y, text in ticks.items():
-            axes.text(x + 0.03, y, text, fontsize=6.5, va="center",
-                      bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6})
+            axes.text(
+                x + 0.03,
+                y,
+                text,
+                fontsize=6.5,
+                va="center",
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6},
+            )
     labels = [*map(_short, names), train.search.objective]
     axes.set_xticks(range(len(places)), labels, rotation=25, ha="right", fontsize=8)
     axes.set_yticks([])
@@ -227,8 +264,13 @@ def _importance(train: Train, outcomes: Sequence[TrialOutcome]) -> Figure:
     axes.set_title(f"Importance for {train.search.objective} (PED-ANOVA)")
     if not found:
         axes.axis("off")
-        axes.text(0.5, 0.5, f"too few trials with a value (fewer than {_ENOUGH_FOR_IMPORTANCE}) to tell", ha="center",
-                  transform=axes.transAxes)
+        axes.text(
+            0.5,
+            0.5,
+            f"too few trials with a value (fewer than {_ENOUGH_FOR_IMPORTANCE}) to tell",
+            ha="center",
+            transform=axes.transAxes,
+        )
         return figure
     names = list(reversed(found))
     axes.barh([_short(name) for name in names], [found[name] for name in names], color=_COLOURS["complete"])

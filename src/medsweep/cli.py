@@ -1,0 +1,351 @@
+"""The commands: each parses, wires the concrete parts, calls one verb and prints. Nothing else puts parts together."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from medsweep import params as parameters
+from medsweep.errors import MedsweepError, StoreError
+from medsweep.layout import Layout
+
+if TYPE_CHECKING:
+    from medsweep.params import Params
+
+app = typer.Typer(
+    name="medsweep",
+    help="Honest, reproducible CNN experiments on labelled medical images. "
+    "`dvc repro` runs the four stages; these are the stages and what surrounds them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+console = Console(soft_wrap=True, highlight=False)
+
+# How long a stage waits, when its work is done, for MLflow to have been told.
+_PUBLISH_SECONDS = 90
+
+AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON, for programs.")]
+
+
+class Place(StrEnum):
+    """Where a version can be promoted to."""
+
+    staging = "staging"
+    production = "production"
+
+
+class Size(StrEnum):
+    """The sizes that MedMNIST's sets come in, in pixels."""
+
+    s28 = "28"
+    s64 = "64"
+    s128 = "128"
+    s224 = "224"
+
+
+def main() -> None:
+    """The entry point: an error that is the user's to mend is one line and exit code 2, never a traceback."""
+    # An empty value stops mlflow#15713: a run id in the environment takes nested runs away from their parent.
+    os.environ.pop("MLFLOW_RUN_ID", None)
+    try:
+        app()
+    except MedsweepError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {error}", markup=False, style="red")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted. What is finished is kept: run the same command again to go on.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _open() -> tuple[Params, Layout]:
+    layout = Layout.find()
+    return parameters.load(layout.params), layout
+
+
+def _say(lines: list[str]) -> None:
+    for line in lines:
+        console.print(line, markup=False)
+
+
+def _answer(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+# -- the stages --------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def prepare() -> None:
+    """Stage 1: read, check, resize and split the images.
+
+    Example: `dvc repro prepare` (which calls `medsweep prepare`)
+    """
+    from medsweep.prepare import stage
+
+    known, layout = _open()
+    _say(stage.run(known, layout, console).lines())
+
+
+@app.command()
+def augment() -> None:
+    """Stage 2: draw and render the views of every augmentation policy.
+
+    Example: `dvc repro augment` (which calls `medsweep augment`)
+    """
+    from medsweep.augment import stage
+
+    known, layout = _open()
+    _say(stage.run(known, layout, console).lines())
+
+
+@app.command()
+def train() -> None:
+    """Stage 3: search the space, and write the winner. An interrupted search goes on where it was.
+
+    Example: `dvc repro train` (which calls `medsweep train`)
+    """
+    from medsweep.train import stage
+
+    known, layout = _open()
+    followers: list[subprocess.Popen[bytes]] = []
+
+    def follow(log: Path) -> None:
+        followers.append(_follower(layout, log))
+
+    summary = stage.run(known, layout, console, on_log=follow)
+    _say(summary.lines())
+    for each in followers:
+        try:
+            each.wait(_PUBLISH_SECONDS)
+        except subprocess.TimeoutExpired:
+            console.print("MLflow has not answered yet; nothing is lost: medsweep publish tells it later.")
+
+
+def _follower(layout: Layout, log: Path) -> subprocess.Popen[bytes]:
+    """Tell MLflow of the growing log from a process of its own: the search neither waits for it nor fails with it."""
+    command = [sys.executable, "-m", "medsweep", "publish", "--follow", str(log), "--parent", str(os.getpid())]
+    # A session of its own, so that Ctrl-C ends the search and lets this one tell MLflow the rest.
+    return subprocess.Popen(
+        command, cwd=layout.root, stdin=subprocess.DEVNULL, start_new_session=True, env=_quiet_environment()
+    )
+
+
+def _quiet_environment() -> dict[str, str]:
+    return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+
+
+@app.command()
+def evaluate() -> None:
+    """Stage 4: the trained model on the test split, and a new version in MLflow's model registry.
+
+    Example: `dvc repro` (which calls `medsweep evaluate` last)
+    """
+    from medsweep.evaluate import stage
+
+    known, layout = _open()
+    _say(stage.run(known, layout, console).lines())
+    try:
+        _publish(known, layout)
+    except StoreError as error:
+        # The stage's work is done and on the disk; the store can be told later.
+        console.print(f"not published yet: {error}", style="yellow", markup=False)
+
+
+# -- data --------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="The set's name, for example pneumoniamnist.")],
+    size: Annotated[Size, typer.Option(help="Pixels along each side.")] = Size.s28,
+) -> None:
+    """Download a MedMNIST set into data/raw, its md5 verified. No stage ever downloads anything.
+
+    Example: `medsweep fetch pneumoniamnist --size 28`
+    """
+    from medsweep.sources.fetch import fetch as download
+
+    layout = Layout.find()
+    path = layout.relative(download(name, int(size.value), layout.raw, console))
+    _say(
+        [
+            f"Next: dvc add {path}",
+            "Then train on it:",
+            f"  dvc exp run -S prepare.source.kind=medmnist -S prepare.source.path={path}",
+        ]
+    )
+
+
+@app.command()
+def check(as_json: AsJson = False) -> None:
+    """Check params.yaml and the data, before any epoch and without writing a stage's output.
+
+    Example: `medsweep check`
+    """
+    from medsweep.augment.policies import check_policies
+    from medsweep.prepare import stage
+    from medsweep.train.space import check_space
+
+    known, layout = _open()
+    check_policies(known.augment)
+    check_space(known.train, max_views=known.augment.views)
+    quiet = Console(quiet=True) if as_json else console
+    summary = stage.inspect(known, layout, quiet)
+    if as_json:
+        _answer(summary.as_json())
+    else:
+        console.print("params.yaml is fine: every key, table row and range.")
+        _say(summary.lines())
+
+
+# -- tracking and the registry -----------------------------------------------------------------------------------------
+
+
+@app.command()
+def publish(
+    follow: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    parent: Annotated[int, typer.Option(hidden=True)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Tell MLflow what the workspace's run logs say; what it knows already stays as it is.
+
+    Example: `MLFLOW_TRACKING_URI=http://mlflow.example:5000 medsweep publish`
+    """
+    known, layout = _open()
+    if follow is not None:
+        from medsweep.tracking import publisher
+
+        gone = publisher.gone(parent)
+        # A finished stage moves its log to its outputs: what the follower has not read by then, `publish` reads there.
+        publisher.follow(layout, known.experiment, follow, lambda: gone() or not follow.is_file())
+        if layout.search_log.is_file():
+            publisher.publish(layout, known.experiment)
+        return
+    summary = _publish(known, layout, say=not as_json)
+    if as_json:
+        _answer(asdict(summary))
+
+
+def _publish(known: Params, layout: Layout, *, say: bool = True) -> Any:
+    from medsweep.tracking.publisher import publish as tell
+
+    summary = tell(layout, known.experiment, console if say else None)
+    if say:
+        console.print(summary.sentence, markup=False)
+    return summary
+
+
+def _published(then: Callable[[Params, Layout], Any], *, say: bool) -> Any:
+    """The registry follows the workspace: whoever asks it sees what the workspace holds now."""
+    known, layout = _open()
+    _publish(known, layout, say=say)
+    return then(known, layout)
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="The port on this machine.")] = 5000) -> None:
+    """Open MLflow's UI on this project's runs and versions.
+
+    Example: `medsweep ui --port 5001`
+    """
+    from medsweep.tracking.store import ui_command
+
+    command = _published(lambda _, layout: ui_command(layout, port), say=True)
+    if not command.arguments:
+        console.print(f"A tracking server is in use: {command.address}")
+        return
+    _refuse_taken(port)
+    console.print(f"MLflow UI: {command.address}   (Ctrl-C ends it)", style="bold")
+    try:
+        sys.exit(subprocess.call(command.arguments, env={**os.environ, **command.environment}))
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+def _refuse_taken(port: int) -> None:
+    import socket
+
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise StoreError("is taken by another program.", where=f"port {port}", fix=f"Try --port {port + 1}.")
+
+
+@app.command()
+def promote(
+    version: Annotated[int, typer.Argument(min=1, help="The version's number: medsweep history lists them.")],
+    to: Annotated[Place, typer.Option(help="Where to.")],
+    as_json: AsJson = False,
+) -> None:
+    """Promote a version of the registered model: its alias, and MLflow's legacy stage.
+
+    Example: `medsweep promote 1 --to staging`
+    """
+    from medsweep.registry.promote import promote as point
+
+    def then(known: Params, layout: Layout) -> str:
+        return point(layout, known.experiment, version, to.value)
+
+    uri = _published(then, say=not as_json)
+    if as_json:
+        _answer({"version": version, "to": to.value, "uri": uri})
+    else:
+        _say([f"Version {version} is in {to.value} now.", f'Load it: mlflow.tensorflow.load_model("{uri}")'])
+
+
+@app.command()
+def history(as_json: AsJson = False) -> None:
+    """List the registered versions: when, how good, where promoted.
+
+    Example: `medsweep history --json`
+    """
+    from medsweep.registry.history import history as versions
+
+    rows = _published(lambda known, layout: versions(layout, known.experiment), say=not as_json)
+    if as_json:
+        _answer([asdict(row) for row in rows])
+    elif not rows:
+        console.print("No version yet. Next: dvc repro")
+    else:
+        console.print(_version_table(rows))
+
+
+def _version_table(rows: list[Any]) -> Any:
+    from rich.table import Table
+
+    table = Table("version", "created", "aliases", "test AUROC", "search", "promoted", box=None, pad_edge=False)
+    for row in rows:
+        auroc = "–" if row.auroc is None else f"{row.auroc:.3f}"
+        if row.low is not None:
+            auroc += f" ({row.low:.3f}–{row.high:.3f})"
+        promoted = ", ".join(f"{place} {when}" for place, when in row.promotions.items())
+        table.add_row(str(row.version), row.created, ", ".join(row.aliases), auroc, row.search_key[:8], promoted)
+    return table
+
+
+@app.command()
+def study(
+    output: Annotated[Path, typer.Option(help="The SQLite file to write.")] = Path("study.db"),
+) -> None:
+    """Rebuild the search as a plain Optuna study in SQLite, for optuna-dashboard.
+
+    Example: `medsweep study && optuna-dashboard sqlite:///study.db`
+    """
+    from medsweep.train.stage import finished_search
+    from medsweep.train.study import export_study
+
+    known, layout = _open()
+    outcomes = finished_search(layout)
+    export_study(known.train, outcomes, output.resolve(), name=known.experiment)
+    _say([f"{len(outcomes)} trials written to {output}.", f"Next: optuna-dashboard sqlite:///{output}"])

@@ -1,0 +1,1 @@
+"""Verb 1: labelled images become prepared arrays, checked and split."""

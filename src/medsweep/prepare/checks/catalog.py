@@ -1,0 +1,78 @@
+"""The checks of the data. To add one: a function in a file beside this one, a row here, a key in `params.Checks`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from medsweep.prepare.checks import duplicates, labels, leakage, quality
+from medsweep.prepare.checks.finding import Examined, Finding
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check: its function, a title for the page, and why it matters and what to do, for the page."""
+
+    find: Callable[[Examined], list[Finding]]
+    title: str
+    meaning: str
+
+
+CHECKS: dict[str, Check] = {
+    "patient_overlap": Check(
+        leakage.patient_overlap,
+        "Patients in one split only",
+        "A model can recognise a patient instead of the disease: test results come out too good. Move each patient's "
+        "images into one split.",
+    ),
+    "exact_duplicates": Check(
+        duplicates.exact_duplicates,
+        "No test image in another split",
+        "An image seen in training and met again in the test is answered from memory. Keep one copy.",
+    ),
+    "validation_duplicates": Check(
+        duplicates.validation_duplicates,
+        "No image both in training and in validation",
+        "It flatters the validation figures that the search compares, though not the test's. Keep one copy.",
+    ),
+    "label_conflicts": Check(
+        labels.label_conflicts,
+        "Identical images agree in their label",
+        "At most one of two labels for the same picture can be right. Ask whoever labelled them.",
+    ),
+    "missing_class": Check(
+        labels.missing_class,
+        "Every class in every split",
+        "What is not in training cannot be learnt, and what is not in the test cannot be measured.",
+    ),
+    "unreadable": Check(
+        quality.unreadable,
+        "Every file can be read",
+        "Missing, damaged or truncated files are left out. Copy them anew from where they came.",
+    ),
+    "constant_images": Check(
+        quality.constant_images,
+        "No constant images",
+        "A constant image shows nothing. It is often a failed export.",
+    ),
+    "unknown_labels": Check(
+        labels.unknown_labels,
+        "Every label is one of the classes",
+        "A misspelt label takes an image away from its class. Correct it, or list the class in prepare.source.classes.",
+    ),
+    "few_images": Check(
+        labels.few_images,
+        "Enough training images in every class",
+        "With few images of a class, its figures rest on chance.",
+    ),
+}
+
+
+def run_checks(examined: Examined, severities: dict[str, str]) -> list[Finding]:
+    """What the checks find that are not off, in the table's order.
+
+    Args:
+        examined: the data.
+        severities: 'error', 'warn' or 'off' by the check's name, as in `prepare.checks`.
+    """
+    return [found for name, check in CHECKS.items() if severities[name] != "off" for found in check.find(examined)]

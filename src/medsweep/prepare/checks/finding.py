@@ -1,0 +1,83 @@
+"""What checks look at, and what they find."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medsweep.prepare.collect import Rejected
+from medsweep.prepare.table import ImageTable
+from medsweep.sources.protocol import UnknownLabel
+
+
+@dataclass(frozen=True)
+class Examined:
+    """All that is known about the data when its checks run.
+
+    Args:
+        table: named, in canonical order, every image with its split.
+        class_names: (K,).
+        rejected: what could not be read.
+        unknown_labels: what carries a label outside the classes.
+        min_images_per_class: below it, a training class is reported as small.
+    """
+
+    table: ImageTable
+    class_names: tuple[str, ...]
+    rejected: tuple[Rejected, ...]
+    unknown_labels: tuple[UnknownLabel, ...]
+    min_images_per_class: int
+
+
+def _nothing() -> NDArray[np.int64]:
+    return np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of trouble, found `count` times.
+
+    Args:
+        check: the check's name, as in `prepare.checks`.
+        message: what was found, in plain words without any name of a file or a patient.
+        count: how many times (groups of identical images, patients, images, classes: as the message says).
+        rows: (M,) the images concerned, as indices into the table.
+        groups: (M,) which of them belong together, where that matters; else empty.
+        names: the names of what is not in the table; for the console and the private folder only.
+        ids: record ids of what is not in the table, where they have one.
+    """
+
+    check: str
+    message: str
+    count: int
+    rows: NDArray[np.int64] = field(default_factory=_nothing)
+    groups: NDArray[np.int64] = field(default_factory=_nothing)
+    names: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """'1 image', '2 images'."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def spread_groups(codes: NDArray[Any], values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The members of the groups whose values differ.
+
+    Args:
+        codes: (N,) group numbers from 0.
+        values: (N,) comparable numbers.
+
+    Returns:
+        Row indices sorted by group, and each row's group.
+    """
+    lowest = np.full(int(codes.max()) + 1, np.iinfo(np.int64).max, dtype=np.int64)
+    highest = np.full(len(lowest), np.iinfo(np.int64).min, dtype=np.int64)
+    np.minimum.at(lowest, codes, values)
+    np.maximum.at(highest, codes, values)
+    rows = np.flatnonzero((lowest < highest)[codes])
+    rows = rows[np.argsort(codes[rows], kind="stable")]
+    return rows.astype(np.int64), codes[rows].astype(np.int64)

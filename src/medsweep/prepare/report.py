@@ -1,0 +1,223 @@
+"""The data-quality report: reports/data_quality.json and its page. Neither holds a file's or a patient's name."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files as package_files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medsweep.artifacts.prepared import PreparedSplit
+from medsweep.layout import SPLITS
+from medsweep.params import Prepare
+from medsweep.prepare.checks.catalog import CHECKS
+from medsweep.prepare.checks.duplicates import repeats
+from medsweep.prepare.checks.finding import Examined, Finding
+from medsweep.prepare.figures import contact_sheet, intensity_histogram, sheet_layout, size_histogram
+from medsweep.prepare.split import Splitting
+from medsweep.prepare.table import has_class
+from medsweep.sources.protocol import ImageSource
+
+BINS = 64
+_MOST_IDS = 100
+_IDS_ON_PAGE = 12
+_MOST_SIZES = 10
+NO_PATIENTS = (
+    "The source names no patients: each image counts as a patient of its own, so images of one person may lie in two "
+    "splits, and results may come out too good."
+)
+
+
+class IntensityCounts:
+    """Counts of pixel values by class, gathered while a split's blocks pass by on their way to the disk."""
+
+    def __init__(self, labels: NDArray[Any], n_classes: int, value_range: int) -> None:
+        self.counts = np.zeros((n_classes, BINS), dtype=np.int64)
+        self._labels = labels
+        self._value_range = value_range
+
+    def watch(self, blocks: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+        """The blocks, unchanged."""
+        start = 0
+        for block in blocks:
+            labels = self._labels[start : start + len(block)]
+            for index in range(len(self.counts)):
+                values = block[has_class(labels, index)].ravel()
+                # Each bin holds as many of the possible values as the next.
+                self.counts[index] += np.bincount(values, minlength=self._value_range + 1).reshape(BINS, -1).sum(axis=1)
+            start += len(block)
+            yield block
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the report is made from."""
+
+    prepare: Prepare
+    source: ImageSource
+    examined: Examined
+    splitting: Splitting
+    findings: Sequence[Finding]
+    written: Mapping[str, PreparedSplit]
+    intensities: Mapping[str, IntensityCounts]
+
+
+def data_quality(facts: Facts) -> dict[str, Any]:
+    """The report as JSON: the same for the same images and parameters."""
+    table, source = facts.examined.table, facts.source
+    severities = facts.prepare.checks.model_dump()
+    found = {each.check for each in facts.findings}
+    train = facts.written["train"].standardization
+    has_patients = bool((table.patient_ids != "").any())
+    without = int((table.patient_ids == "").sum())
+    n_unreadable, n_unknown = len(facts.examined.rejected), len(facts.examined.unknown_labels)
+    return {
+        "synthetic": source.synthetic,
+        "task": source.task,
+        "class_names": list(source.class_names),
+        "images": {
+            "listed": len(table) + n_unreadable + n_unknown,
+            "prepared": len(table),
+            "unreadable": n_unreadable,
+            "unknown_label": n_unknown,
+        },
+        "patients": {
+            "known": has_patients,
+            "count": len(np.unique(table.patient_ids[table.patient_ids != ""])) if has_patients else None,
+            "images_without_patient": without,
+            "statement": None if has_patients else NO_PATIENTS,
+        },
+        "splits": {
+            "given": list(facts.splitting.given),
+            "carved": list(facts.splitting.carved),
+            **{name: _split_counts(facts.written[name], len(table)) for name in SPLITS},
+        },
+        "findings": [
+            {
+                "check": each.check,
+                "severity": severities[each.check],
+                "message": each.message,
+                "count": each.count,
+                "record_ids": _ids(each, facts)[:_MOST_IDS],
+            }
+            for each in facts.findings
+        ],
+        "checks": {
+            name: "off" if severities[name] == "off" else "found" if name in found else "passed" for name in CHECKS
+        },
+        "duplicates": asdict(repeats(table)),
+        "original_sizes": _sizes(table.sizes),
+        "intensity": {
+            "bins": BINS,
+            "pixels": {
+                split: dict(zip(source.class_names, each.counts.tolist(), strict=True))
+                for split, each in facts.intensities.items()
+            },
+            "standardization": asdict(train) if train else None,
+        },
+        "parameters": {
+            "source": {"kind": facts.prepare.source.kind, "path": facts.prepare.source.path, **source.settings},
+            "image": facts.prepare.image.model_dump(),
+            "intensity": facts.prepare.intensity.model_dump(),
+            "split": facts.prepare.split.model_dump(),
+            "checks": severities,
+        },
+        "digests": {name: facts.written[name].digest for name in SPLITS},
+    }
+
+
+def page(report: Mapping[str, Any], facts: Facts) -> str:
+    """The report as one HTML page with everything inside it."""
+    from jinja2 import Environment, StrictUndefined
+
+    template = (package_files("medsweep.prepare") / "templates" / "data_quality.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    sizes = facts.examined.table.sizes
+    varied = bool((sizes != sizes[0]).any())
+    n_images, tile, shown = sheet_layout(len(facts.source.class_names), facts.prepare.image.channels)
+    return environment.from_string(template).render(
+        report=report,
+        splits=SPLITS,
+        checks=CHECKS,
+        ids_on_page=_IDS_ON_PAGE,
+        size_figure=_data_url(size_histogram(sizes[:, 0], sizes[:, 1]).encode(), "svg+xml") if varied else None,
+        intensity_figures={name: _intensity_figure(facts, name) for name in SPLITS},
+        sheets={split: [_sheet(facts, split, index, n_images, tile) for index in shown] for split in SPLITS},
+        n_hidden_classes=len(facts.source.class_names) - len(shown),
+        parameters=_flat(report["parameters"]),
+    )
+
+
+def _split_counts(split: PreparedSplit, total: int) -> dict[str, Any]:
+    classes = {}
+    for index, name in enumerate(split.class_names):
+        members = has_class(split.labels, index)
+        patients = split.patient_ids[members]
+        classes[name] = {
+            "images": int(members.sum()),
+            "patients": len(np.unique(patients[patients != ""])) if split.has_patients else None,
+        }
+    return {
+        "images": len(split),
+        "patients": split.n_patients,
+        "share": round(len(split) / total, 4),
+        "classes": classes,
+    }
+
+
+def _ids(finding: Finding, facts: Facts) -> list[str]:
+    return [*facts.examined.table.record_ids[finding.rows].tolist(), *finding.ids]
+
+
+def _sizes(sizes: NDArray[np.int32]) -> dict[str, Any]:
+    pairs, counts = np.unique(sizes, axis=0, return_counts=True)
+    most = Counter({(int(h), int(w)): int(n) for (h, w), n in zip(pairs.tolist(), counts.tolist(), strict=True)})
+    common = sorted(most.items(), key=lambda item: (-item[1], item[0]))[:_MOST_SIZES]
+    return {
+        "height": _spread(sizes[:, 0]),
+        "width": _spread(sizes[:, 1]),
+        "distinct": len(pairs),
+        "most_common": [{"height": h, "width": w, "images": n} for (h, w), n in common],
+    }
+
+
+def _spread(lengths: NDArray[np.int32]) -> dict[str, float]:
+    return {"low": int(lengths.min()), "median": float(np.median(lengths)), "high": int(lengths.max())}
+
+
+def _intensity_figure(facts: Facts, split: str) -> str:
+    counts = facts.intensities[split].counts
+    shares = {
+        name: row / row.sum() for name, row in zip(facts.source.class_names, counts, strict=True) if row.sum() > 0
+    }
+    return _data_url(intensity_histogram(shares).encode(), "svg+xml")
+
+
+def _sheet(facts: Facts, split: str, index: int, n_images: int, tile: int) -> dict[str, Any]:
+    prepared = facts.written[split]
+    members = np.flatnonzero(has_class(prepared.labels, index))
+    chosen = members[:n_images]
+    picture = None
+    if len(chosen):
+        sheet = contact_sheet(prepared.images[chosen], value_range=prepared.value_range, columns=8, tile=tile)
+        picture = _data_url(sheet, "png")
+    return {"class_name": prepared.class_names[index], "images": len(members), "shown": len(chosen), "picture": picture}
+
+
+def _data_url(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _flat(section: Mapping[str, Any], prefix: str = "prepare") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            found.update(_flat(value, f"{prefix}.{key}"))
+        else:
+            found[f"{prefix}.{key}"] = value
+    return found

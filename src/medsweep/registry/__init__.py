@@ -1,0 +1,1 @@
+"""Evaluated models on their way to use."""

@@ -1,0 +1,93 @@
+"""Every check finds what was planted, and nothing in clean data."""
+
+from __future__ import annotations
+
+import pytest
+
+from medsweep.params import Checks
+from medsweep.prepare.checks.catalog import CHECKS, run_checks
+from medsweep.prepare.checks.duplicates import repeats
+from medsweep.prepare.checks.finding import Examined
+from medsweep.prepare.collect import Rejected
+from medsweep.sources.protocol import UnknownLabel
+
+CLEAN = [
+    (f"{split}-{label}-{index}", label, f"{split}-{label}-{index}", split)
+    for split in ("train", "val", "test")
+    for label in (0, 1)
+    for index in range(3)
+]
+
+
+def examined(table, **changes):
+    known = {"class_names": ("no", "yes"), "rejected": (), "unknown_labels": (), "min_images_per_class": 3}
+    return Examined(table=table, **(known | changes))
+
+
+def found(make_table, images, **changes):
+    table = make_table(images, constant=changes.pop("constant", None))
+    return run_checks(examined(table, **changes), dict.fromkeys(CHECKS, "error"))
+
+
+def test_the_table_and_the_parameters_name_the_same_checks():
+    assert set(CHECKS) == set(Checks.model_fields) - {"min_images_per_class"}
+
+
+def test_clean_data_give_no_finding(make_table):
+    assert found(make_table, CLEAN) == []
+
+
+def plant(content, label, patient, split):
+    return [*CLEAN, (content, label, patient, split)]
+
+
+@pytest.mark.parametrize(
+    ("images", "changes", "check", "count", "rows"),
+    [
+        (plant("new", 0, "train-0-0", "test"), {}, "patient_overlap", 1, 2),
+        (plant("train-0-0", 0, "new", "test"), {}, "exact_duplicates", 1, 2),
+        (plant("train-0-0/pixels", 0, "new", "test"), {}, "exact_duplicates", 1, 2),
+        (plant("train-0-0/pixels", 0, "new", "val"), {}, "validation_duplicates", 1, 2),
+        (plant("train-0-0", 1, "new", "train"), {}, "label_conflicts", 1, 2),
+        ([each for each in CLEAN if each[1:4:2] != (1, "val")], {}, "missing_class", 1, 0),
+        (CLEAN, {"rejected": (Rejected("a.png", "is damaged", "1234"),)}, "unreadable", 1, 0),
+        (CLEAN, {"constant": [True, True] + [False] * 16}, "constant_images", 2, 2),
+        (CLEAN, {"unknown_labels": (UnknownLabel("b.png", "mabe"),)}, "unknown_labels", 1, 0),
+        (CLEAN, {"min_images_per_class": 4}, "few_images", 2, 0),
+    ],
+)
+def test_what_is_planted_is_found_and_nothing_else(make_table, images, changes, check, count, rows):
+    (finding,) = found(make_table, images, **changes)
+    assert (finding.check, finding.count, len(finding.rows)) == (check, count, rows)
+
+
+def test_a_check_that_is_off_does_not_run(make_table):
+    table = make_table(plant("train-0-0", 0, "new", "test"))
+    assert run_checks(examined(table), dict.fromkeys(CHECKS, "error") | {"exact_duplicates": "off"}) == []
+
+
+def test_duplicates_tell_files_from_pixels(make_table):
+    images = [*plant("train-0-0", 0, "x", "test"), ("val-0-0/pixels", 0, "y", "test")]
+    (finding,) = found(make_table, images)
+    assert finding.message.startswith("2 groups of identical images") and "1 byte for byte" in finding.message
+    groups = dict.fromkeys(finding.groups.tolist())
+    assert len(groups) == 2 and len(finding.rows) == 4
+
+
+def test_repeats_within_a_split_are_counted_but_no_finding(make_table):
+    images = [*plant("train-0-0", 0, "x", "train"), ("train-0-1/pixels", 0, "y", "train")]
+    assert found(make_table, images) == []
+    counts = repeats(make_table(images))
+    assert (counts.identical_files, counts.identical_pixels, counts.surplus_images) == (1, 2, 2)
+
+
+def test_multilabel_conflicts_and_missing_labels(make_table):
+    images = [
+        ("a", (1, 0), None, "train"),
+        ("a/2", (1, 1), None, "train"),
+        ("b", (0, 0), None, "val"),
+        ("c", (1, 1), None, "test"),
+    ]
+    checks = {each.check: each for each in found(make_table, images, min_images_per_class=1)}
+    assert set(checks) == {"label_conflicts", "missing_class"}
+    assert checks["missing_class"].message == "No image of 'no' in val, 'yes' in val."

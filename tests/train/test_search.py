@@ -1,0 +1,313 @@
+"""The search, with workers that answer from the configuration alone: order, interruptions and failures change nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medsweep.artifacts.files import digest_of
+from medsweep.artifacts.run_log import RunLog, read_log
+from medsweep.artifacts.trial import Epoch, TrialOutcome
+from medsweep.errors import SearchError
+from medsweep.params import Params, Train
+from medsweep.train.executor import WorkerDied
+from medsweep.train.fit import FitAnswer, FitTask, TrainingData
+from medsweep.train.search import Search, outcomes_of, ranking
+from medsweep.train.stage import trials_csv
+from medsweep.train.study import ask_generation
+
+DATA = TrainingData(Path("train"), Path("val"), Path("augmented"), "digest")
+# What becomes of some trials, by number: the epoch in which they fail, or die with their worker.
+FAILS = {1: 1, 4: 3, 5: 2, 8: 4}
+DIES = {2: 1, 6: 4}
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: no `except Exception` sees it."""
+
+
+class Moments:
+    """Counts the moments at which a process can be killed, and kills it at one of them."""
+
+    def __init__(self, last: int | None = None) -> None:
+        self.count = 0
+        self.last = last
+
+    def __call__(self) -> None:
+        if self.count == self.last:
+            raise KilledError
+        self.count += 1
+
+
+def epoch_of(task: FitTask, number: int) -> Epoch:
+    """Figures that depend on the trial's values and the epoch alone, with all the digits that a float has."""
+    draw = int(digest_of([task.config.dotted(), number])[:12], 16) / 16**12
+    value = 0.1 + draw / (3 + number)
+    return Epoch(number, value * 2, draw, {"val_log_loss": value, "val_auroc": draw, "val_accuracy": draw})
+
+
+def fake_fit(task: FitTask, moment: Callable[[], None]) -> FitAnswer | WorkerDied:
+    number = task.config.number
+    done = 0
+    if task.start is not None:
+        state = json.loads(task.start.read_text())
+        assert state["number"] == number
+        done = state["epochs"]
+    epochs = []
+    for epoch in range(done + 1, task.until + 1):
+        if DIES.get(number) == epoch:
+            return WorkerDied()
+        if FAILS.get(number) == epoch:
+            return FitAnswer(tuple(epochs), f"the loss is not finite in epoch {epoch}", 1.0, 100, {})
+        epochs.append(epoch_of(task, epoch))
+    moment()
+    task.save_to.write_text(json.dumps({"number": number, "epochs": task.until}))
+    facts = {"parameters": 10.0 + number, "multiply_adds": 20.0, "file_bytes": 30.0, "latency_ms": random.random()}
+    return FitAnswer(tuple(epochs), None, 1.0, 100, facts if task.measure else {})
+
+
+class FakeWorkers:
+    """Answers in an order of its own."""
+
+    def __init__(self, order: Any, moment: Callable[[], None]) -> None:
+        self.order = random.Random(order)
+        self.moment = moment
+        self.tasks: list[FitTask] = []
+
+    def map_unordered(self, _: Any, tasks: Sequence[FitTask]) -> Iterator[tuple[int, Any]]:
+        indices = list(range(len(tasks)))
+        self.order.shuffle(indices)
+        for index in indices:
+            self.tasks.append(tasks[index])
+            yield index, fake_fit(tasks[index], self.moment)
+
+
+class Silent:
+    def segment(self, trial: int, epochs: int) -> None: ...
+    def finished(self, outcome: TrialOutcome, best: TrialOutcome | None) -> None: ...
+
+
+class WatchedLog(RunLog):
+    """A log that can be cut off before and after each line."""
+
+    moment: Callable[[], None]
+
+    def append(self, event: str, **fields: Any) -> None:
+        self.moment()
+        super().append(event, **fields)
+        self.moment()
+
+
+def run(
+    train: Train, work: Path, *, order: Any = 0, moment: Callable[[], None] = lambda: None
+) -> tuple[list[TrialOutcome], FakeWorkers]:
+    past = list(read_log(work / "log.jsonl"))
+    with WatchedLog(work / "log.jsonl") as log:
+        log.moment = moment
+        workers = FakeWorkers(order, moment)
+        search = Search(train, DATA, log, past, work / "checkpoints", workers, Silent())  # type: ignore[arg-type]
+        return search.run(), workers
+
+
+def told(outcomes: Sequence[TrialOutcome]) -> list[Any]:
+    """All of the outcomes but what a clock measured."""
+    return [
+        (
+            each.config,
+            each.status,
+            each.objective,
+            each.history,
+            each.error,
+            {name: value for name, value in each.facts.items() if name != "latency_ms"},
+        )
+        for each in outcomes
+    ]
+
+
+def kept(work: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (work / "checkpoints").iterdir()}
+
+
+@pytest.fixture(autouse=True)
+def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+@pytest.fixture
+def train(small_params: Callable[..., Params]) -> Train:
+    return small_params(search={"trials": 10, "generation": 4, "startup_trials": 3}).train
+
+
+def test_the_order_of_answers_changes_nothing(train: Train, tmp_path: Path) -> None:
+    found = []
+    for order in range(5):
+        outcomes, _ = run(train, tmp_path / str(order), order=order)
+        found.append((told(outcomes), trials_csv(outcomes), kept(tmp_path / str(order))))
+    assert all(each == found[0] for each in found[1:])
+
+
+def test_statuses_and_epochs_follow_successive_halving(train: Train, tmp_path: Path) -> None:
+    outcomes, workers = run(train, tmp_path)
+    assert [each.config.number for each in outcomes] == list(range(10))
+    assert {each.config.number for each in outcomes if each.status == "failed"} <= set(FAILS) | set(DIES)
+    rungs = train.search.rungs
+    assert rungs == (1, 2, 4)
+    reached: dict[int, list[float]] = {rung: [] for rung in rungs}
+    for start in range(0, 10, 4):  # by hand, from the histories alone
+        alive = outcomes[start : start + 4]
+        for rung in rungs:
+            alive = [each for each in alive if len(each.history) >= rung]
+            reached[rung] += [each.history[rung - 1].validation["val_log_loss"] for each in alive]
+            bar = sorted(reached[rung])[-(-len(reached[rung]) // 2) - 1] if reached[rung] else 0.0
+            for each in alive:
+                stays = rung == 4 or each.history[rung - 1].validation["val_log_loss"] <= bar
+                assert stays or (each.status == "pruned" and len(each.history) == rung)
+            alive = [each for each in alive if rung == 4 or each.history[rung - 1].validation["val_log_loss"] <= bar]
+        assert all(each.status in ("complete", "failed") for each in alive)
+    # Each epoch is trained once, by whoever goes on from the checkpoint before it.
+    segments = Counter((task.config.number, task.until) for task in workers.tasks)
+    assert set(segments.values()) == {1}
+
+
+def test_only_the_best_checkpoints_are_kept(train: Train, tmp_path: Path) -> None:
+    outcomes, _ = run(train, tmp_path)
+    best = ranking(train, outcomes)[: train.search.keep_checkpoints]
+    assert set(kept(tmp_path)) == {f"trial-{each.config.number:05d}-epoch-0004.npz" for each in best}
+
+
+def test_a_trial_that_fails_or_dies_later_still_counted_at_its_earlier_rungs(train: Train, tmp_path: Path) -> None:
+    outcomes, _ = run(train, tmp_path)
+    later = [each for each in outcomes if each.status == "failed" and len(each.history) >= 2]
+    assert later, "choose other trials to fail: none of these came so far"
+    at_rung = [event["trial"] for event in read_log(tmp_path / "log.jsonl") if event["event"] == "rung"]
+    assert all(each.config.number in at_rung for each in later)
+
+
+@pytest.fixture
+def _asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares Optuna the same question over and over: test_study shows that the same question has the same answer."""
+    answers: dict[str, Any] = {}
+
+    def ask(train: Train, outcomes: Sequence[TrialOutcome], generation: int, count: int) -> Any:
+        key = repr((train, told(outcomes), generation, count))
+        if key not in answers:
+            answers[key] = ask_generation(train, outcomes, generation, count)
+        return answers[key]
+
+    monkeypatch.setattr("medsweep.train.search.ask_generation", ask)
+
+
+@pytest.mark.usefixtures("_asked_once")
+def test_killed_at_every_moment_and_run_again(train: Train, tmp_path: Path) -> None:
+    whole = Moments()
+    expected, _ = run(train, tmp_path / "whole", moment=whole)
+    want = (told(expected), trials_csv(expected), kept(tmp_path / "whole"))
+    assert whole.count > 80
+    for last in range(whole.count):
+        work = tmp_path / "killed"
+        with pytest.raises(KilledError):
+            run(train, work, order=last, moment=Moments(last))
+        before = list(read_log(work / "log.jsonl"))
+        if last % 5 == 0:  # a second death soon after
+            with suppress(KilledError):
+                run(train, work, order=-last, moment=Moments(1))
+        outcomes, workers = run(train, work, order=last + 1)
+        assert (told(outcomes), trials_csv(outcomes), kept(work)) == want, f"killed at moment {last}"
+        _nothing_logged_is_repeated(before, workers.tasks)
+        assert told(outcomes_of(list(read_log(work / "log.jsonl")))) == want[0]
+        shutil.rmtree(work)
+
+
+def _nothing_logged_is_repeated(events: list[dict[str, Any]], tasks: Sequence[FitTask]) -> None:
+    finished = {event["trial"] for event in events if event["event"] == "trial"}
+    assert not finished & {task.config.number for task in tasks}
+    failed = {event["trial"] for event in events if event["event"] == "epochs" and event["error"] is not None}
+    assert not failed & {task.config.number for task in tasks}
+    trained = {
+        (event["trial"], each["number"]) for event in events if event["event"] == "epochs" for each in event["epochs"]
+    }
+    for task in tasks:
+        assert (task.config.number, task.until) not in trained
+
+
+def test_a_lost_checkpoint_is_trained_again_from_the_start(train: Train, tmp_path: Path) -> None:
+    whole = Moments()
+    expected, _ = run(train, tmp_path / "whole", moment=whole)
+    for last in (whole.count // 3, whole.count // 2, 3 * whole.count // 4):
+        work = tmp_path / str(last)
+        with pytest.raises(KilledError):
+            run(train, work, moment=Moments(last))
+        shutil.rmtree(work / "checkpoints")
+        outcomes, _ = run(train, work, order=3)
+        assert told(outcomes) == told(expected)
+
+
+def test_a_torn_last_line_is_no_fact(train: Train, tmp_path: Path) -> None:
+    expected, _ = run(train, tmp_path / "whole")
+    with pytest.raises(KilledError):
+        run(train, tmp_path / "torn", moment=Moments(40))
+    log = tmp_path / "torn" / "log.jsonl"
+    log.write_bytes(log.read_bytes()[:-7])
+    outcomes, _ = run(train, tmp_path / "torn")
+    assert told(outcomes) == told(expected)
+
+
+def test_a_finished_search_is_read_from_its_log_alone(train: Train, tmp_path: Path) -> None:
+    expected, _ = run(train, tmp_path)
+    size = (tmp_path / "log.jsonl").stat().st_size
+    outcomes, workers = run(train, tmp_path)
+    assert told(outcomes) == told(expected)
+    assert not workers.tasks
+    assert (tmp_path / "log.jsonl").stat().st_size == size
+
+
+def test_no_completed_trial_is_an_error_with_the_most_frequent_reason(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "FAILS", dict.fromkeys(range(10), 1))
+    monkeypatch.setitem(globals(), "DIES", {})
+    with pytest.raises(
+        SearchError, match=r"none of 10 trials was completed.*the loss is not finite in epoch 1"
+    ) as error:
+        run(train, tmp_path)
+    assert error.value.exit_code == 3
+
+
+def test_an_objective_that_validation_cannot_tell_fails_the_trial_not_the_search(
+    small_params: Callable[..., Params], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = small_params(search={"objective": "val_auroc", "startup_trials": 1}).train
+    plain = epoch_of
+
+    def undefined(task: FitTask, number: int) -> Epoch:
+        found = plain(task, number)
+        lacks = task.config.number == 0
+        return Epoch(
+            number,
+            found.loss,
+            found.accuracy,
+            {k: v for k, v in found.validation.items() if not (lacks and k == "val_auroc")},
+        )
+
+    monkeypatch.setitem(globals(), "epoch_of", undefined)
+    outcomes, _ = run(train, tmp_path)
+    assert outcomes[0].status == "failed"
+    assert outcomes[0].error == "val_auroc is undefined on the validation split"
+    assert any(each.status == "complete" for each in outcomes)
+
+
+def test_ranking_breaks_ties_by_log_loss_then_number(train: Train, tmp_path: Path) -> None:
+    outcomes, _ = run(train, tmp_path)
+    ranked = ranking(train, outcomes)
+    keys = [(each.objective, each.config.number) for each in ranked]
+    assert keys == sorted(keys)
+    assert {each.status for each in ranked} == {"complete"}

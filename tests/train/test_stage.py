@@ -1,0 +1,186 @@
+"""The stage as a whole: the same outputs with any number of workers, and again; and what it refuses to begin with."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from medsweep.artifacts.augmented import AugmentedViews, write_views
+from medsweep.artifacts.prepared import PreparedSplit
+from medsweep.artifacts.run_log import read_log
+from medsweep.artifacts.trained import TrainedModel
+from medsweep.errors import ArtifactError, DataError, MedsweepError, ParamsError
+from medsweep.layout import Layout
+from medsweep.params import Params
+from medsweep.train import stage
+
+Written = Callable[..., Params]
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+def outputs(layout: Layout) -> dict[str, bytes]:
+    """All that DVC versions, but the log, which holds times."""
+    found = {
+        path.relative_to(layout.models).as_posix(): path.read_bytes()
+        for path in sorted(layout.models.rglob("*"))
+        if path.is_file()
+    }
+    del found["run_log.jsonl"]
+    return found
+
+
+def with_workers(params: Params, count: int) -> Params:
+    return params.model_copy(update={"runtime": params.runtime.model_copy(update={"workers": count})})
+
+
+@pytest.fixture(scope="module")
+def project(write_project: Written, tmp_path_factory: pytest.TempPathFactory) -> tuple[Params, Layout]:
+    root = tmp_path_factory.mktemp("stage")
+    params = write_project(root)
+    return params, Layout.find(root)
+
+
+@pytest.fixture(scope="module")
+def first(project: tuple[Params, Layout]) -> tuple[stage.TrainSummary, dict[str, bytes]]:
+    params, layout = project
+    return stage.run(with_workers(params, 1), layout, quiet()), outputs(layout)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_any_number_of_workers_writes_the_same_bytes(
+    count: int, project: tuple[Params, Layout], first: tuple[stage.TrainSummary, dict[str, bytes]]
+) -> None:
+    params, layout = project
+    followed: list[Path] = []
+    summary = stage.run(with_workers(params, count), layout, quiet(), on_log=followed.append)
+    found = outputs(layout)
+    assert set(found) >= {"model.keras", "trained.json", "trials.csv", "plots/epochs.csv", "plots/history.png"}
+    assert [name for name in found if found[name] != first[1].get(name)] == []
+    assert summary.fitted == len(summary.outcomes) == 6
+    assert len(followed) == 1
+    assert not layout.work("train", summary.manifest.search_key).exists(), "work in progress was left"
+
+
+def test_what_the_outputs_say(
+    project: tuple[Params, Layout], first: tuple[stage.TrainSummary, dict[str, bytes]]
+) -> None:
+    params, layout = project
+    summary = first[0]
+    manifest = TrainedModel.load(layout.trained)
+    assert manifest == summary.manifest
+    assert sum(manifest.n_trials.values()) == 6 and manifest.n_trials["complete"] >= 1
+    assert manifest.objective_value == summary.winner.objective
+    rows = list(csv.DictReader(io.StringIO(first[1]["trials.csv"].decode())))
+    assert [int(row["number"]) for row in rows] == list(range(6))
+    best = min((row for row in rows if row["status"] == "complete"), key=lambda row: float(row["objective"]))
+    assert int(best["number"]) == summary.winner.config.number == manifest.members[0]
+    assert float(best["objective"]) == manifest.objective_value
+    assert not {name for name in rows[0] if "seconds" in name or "latency" in name or "rss" in name}
+    assert {row["train.space.views"] for row in rows if row["train.space.policy"] == "none"} <= {""}
+    events = list(read_log(layout.search_log))
+    assert events[0]["event"] == "begin" and events[-1]["event"] == "end"
+    assert [event["trial"] for event in events if event["event"] == "trial"] != []
+    assert "prepare.image.height" in events[0]["params"] and "runtime.workers" not in events[0]["params"]
+    for event in events:
+        if event["event"] == "picture":
+            assert (layout.root / event["path"]).is_file() and not Path(event["path"]).is_absolute()
+    for name, content in first[1].items():
+        assert str(layout.root).encode() not in content, f"{name} names a place on this machine"
+    assert [each.status for each in stage.finished_search(layout)] == [each.status for each in summary.outcomes]
+    lines = " ".join(summary.lines())
+    assert "Winner: trial" in lines and "Next: dvc repro" in lines
+
+
+def test_a_search_cut_off_after_its_last_line_only_puts_its_outputs_in_place(
+    project: tuple[Params, Layout], first: tuple[stage.TrainSummary, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params, layout = project
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+
+        def killed(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr(stage.shutil, "copyfile", killed)
+        stage.run(with_workers(params, 1), layout, quiet())
+    work = layout.work("train", first[0].manifest.search_key)
+    before = [event for event in read_log(work / "run_log.jsonl") if event["event"] == "trial"]
+    assert len(before) == 6
+    summary = stage.run(with_workers(params, 1), layout, quiet())
+    assert summary.fitted == 0 and outputs(layout) == first[1]
+    assert "6 of them were finished before an interruption" in " ".join(summary.lines())
+    assert list(read_log(layout.search_log))[-1]["event"] == "end"
+
+
+# -- what it refuses ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh(write_project: Written, tmp_path: Path) -> tuple[Params, Layout]:
+    return write_project(tmp_path), Layout.find(tmp_path)
+
+
+def refused(params: Params, layout: Layout, kind: type[MedsweepError]) -> str:
+    with pytest.raises(kind) as error:
+        stage.run(params, layout, quiet())
+    assert "\n" not in str(error.value)
+    assert not layout.state.exists(), "it began"
+    return str(error.value)
+
+
+def test_refuses_an_unknown_optimizer_before_reading_anything(write_project: Written, tmp_path: Path) -> None:
+    params = write_project(tmp_path, space={"optimizer": {"adamm": {"learning_rate": 0.1}}})
+    assert "train.space.optimizer.adamm" in refused(params, Layout.find(tmp_path), ParamsError)
+
+
+def test_refuses_arrays_that_were_changed(fresh: tuple[Params, Layout]) -> None:
+    params, layout = fresh
+    path = layout.prepared_split("val") / "labels.npy"
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1
+    path.write_bytes(content)
+    assert "labels.npy" in refused(params, layout, ArtifactError)
+
+
+def test_refuses_views_of_other_images(fresh: tuple[Params, Layout]) -> None:
+    params, layout = fresh
+    folder = layout.augmented_policy("flip")
+    views = AugmentedViews.load(folder)
+    write_views(folder, AugmentedViews(**{**views.__dict__, "prepared_digest": "0" * 64, "shards": ()}), shards=())
+    assert "dvc repro augment" in refused(params, layout, ArtifactError)
+
+
+def test_refuses_an_auroc_that_validation_cannot_tell(
+    write_project: Written, write_split: Callable[..., PreparedSplit], tmp_path: Path
+) -> None:
+    params = write_project(tmp_path, search={"objective": "val_auroc"})
+    write_split(tmp_path / "data/prepared/val", "val", n=1)
+    assert "no image of class 'b'" in refused(params, Layout.find(tmp_path), DataError)
+
+
+def test_an_unfinished_search_is_no_study(tmp_path: Path, fresh: tuple[Params, Layout]) -> None:
+    with pytest.raises(MedsweepError, match="no finished search"):
+        stage.finished_search(fresh[1])
+
+
+def test_the_key_knows_what_may_change_the_result_and_nothing_else(
+    fresh: tuple[Params, Layout], small_params: Callable[..., Params], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params, layout = fresh
+    key = stage._Job.open(params, layout).key
+    assert stage._Job.open(with_workers(params, 7), layout).key == key
+    assert stage._Job.open(params.model_copy(update={"experiment": "other"}), layout).key == key
+    assert stage._Job.open(small_params(search={"trials": 7}), layout).key != key
+    assert stage._Job.open(small_params(space={"weight_decay": 0}), layout).key != key
+    monkeypatch.setattr(stage, "code_digest", lambda: "other code")
+    assert stage._Job.open(params, layout).key != key
+    json.dumps(stage._Job.open(params, layout).beginning({}), allow_nan=False)
