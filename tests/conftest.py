@@ -51,6 +51,13 @@ SMALL_POLICIES: dict[str, Any] = {
     "flip": {"horizontal_flip": {"probability": 0.5}},
     "shift": {"translate": {"probability": 1.0, "share": 0.2}, "brightness": {"probability": 0.5, "delta": 0.1}},
 }
+# Where every trial is really trained: networks that TensorFlow traces quickly, and few epochs.
+QUICK_SPACE: dict[str, Any] = {
+    "backbone": {"plain": {"depth": 1, "width": [1, 2], "batch_norm": False, "dropout": 0.2}},
+    "batch_size": 12,
+    "schedule": {"cosine": {"floor": 0.02}},
+}
+QUICK_SEARCH: dict[str, Any] = {"trials": 5, "generation": 3, "max_epochs": 2}
 
 
 @pytest.fixture(scope="session")
@@ -144,13 +151,13 @@ def write_data(write_split: Callable[..., PreparedSplit]) -> Callable[..., Prepa
 def write_project(
     small_mapping: Callable[..., dict[str, Any]], write_data: Callable[..., PreparedSplit]
 ) -> Callable[..., Params]:
-    """Writes a project that train can run in: params.yaml, dvc.yaml and the data."""
+    """Writes a project that train can run in a few seconds: params.yaml, dvc.yaml and the data."""
 
-    def write(root: Path, **changes: Any) -> Params:
+    def write(root: Path, *, search: dict[str, Any] | None = None, space: dict[str, Any] | None = None) -> Params:
         from ruamel.yaml import YAML
 
         root.mkdir(parents=True, exist_ok=True)
-        found = small_mapping(**changes)
+        found = small_mapping(search=QUICK_SEARCH | (search or {}), space=QUICK_SPACE | (space or {}))
         with (root / "params.yaml").open("w", encoding="utf-8") as stream:
             YAML().dump(found, stream)
         (root / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")

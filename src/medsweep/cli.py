@@ -35,6 +35,7 @@ console = Console(soft_wrap=True, highlight=False)
 
 # How long a stage waits, when its work is done, for MLflow to have been told.
 _PUBLISH_SECONDS = 90
+_INTERRUPTED = 128 + 2
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON, for programs.")]
 
@@ -64,9 +65,11 @@ def main() -> None:
     except MedsweepError as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {error}", markup=False, style="red")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted. What is finished is kept: run the same command again to go on.", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as left:
+        # Typer makes this of Ctrl-C, and says nothing.
+        if left.code == _INTERRUPTED:
+            print("interrupted. What is finished is kept: run the same command again to go on.", file=sys.stderr)
+        raise
 
 
 def _open() -> tuple[Params, Layout]:
@@ -204,7 +207,7 @@ def check(as_json: AsJson = False) -> None:
     quiet = Console(quiet=True) if as_json else console
     summary = stage.inspect(known, layout, quiet)
     if as_json:
-        _answer(summary.as_json())
+        _answer(asdict(summary))
     else:
         console.print("params.yaml is fine: every key, table row and range.")
         _say(summary.lines())

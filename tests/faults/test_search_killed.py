@@ -76,9 +76,9 @@ def test_killed_twice_and_robbed_of_a_worker(
     write_project: Callable[..., Params], script: Path, tmp_path: Path
 ) -> None:
     root, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
-    # One trial in three or so diverges: failures must be taken up as well.
+    # One trial in four or so diverges: failures must be taken up as well.
     wild = {"momentum": {"learning_rate": [0.01, 100.0], "momentum": 0.9}, "adam": {"learning_rate": 0.005}}
-    write_project(root, space={"optimizer": wild, "loss": {"mean_squared_error": {}}})
+    write_project(root, search={"trials": 6}, space={"optimizer": wild, "loss": {"mean_squared_error": {}}})
     shutil.copytree(root, undisturbed)
     finish(start(script, undisturbed))
 

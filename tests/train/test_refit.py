@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.artifacts.trial import Named, TrialConfig
 from medsweep.params import Params
 from medsweep.statistics.operating_points import fit_thresholds
+from medsweep.train import fit as module
 from medsweep.train.fit import FitTask, TrainingData, finished_network, fit
 from medsweep.train.refit import RefitTask, refit
 
@@ -49,7 +51,12 @@ def test_the_model_file(
     assert answer.error is None
     rule = "f1"
     jobs = [RefitTask(CONFIG, data, 2, checkpoint, tmp_path / name / "model.keras", rule) for name in ("a", "b")]
-    finals = [refit(job) for job in jobs]
+    finals = [refit(jobs[0])]
+    # A worker that has built other networks since, and builds this one anew at other addresses.
+    module._OPEN_NETWORKS.clear()
+    others = [module.build_trial_network(replace(CONFIG, seed=seed), train) for seed in (8, 9)]
+    finals.append(refit(jobs[1]))
+    assert others
     assert (tmp_path / "a/model.keras").read_bytes() == (tmp_path / "b/model.keras").read_bytes()
     assert finals[0].digest == finals[1].digest == digest_file(tmp_path / "a/model.keras")
     assert not list(tmp_path.glob("a/.*")), "something temporary was left"

@@ -77,7 +77,7 @@ class AugmentedViews:
         Raises:
             ArtifactError: a file is missing, was changed since it was written, or breaks the rules above.
         """
-        head = files.read_json(folder / "views.json", made_by=_MADE_BY)
+        head = files.read_head(folder / "views.json", made_by=_MADE_BY)
         if verify:
             files.check_digests(folder, head["files"], made_by=_MADE_BY)
 
@@ -119,5 +119,5 @@ def write_views(folder: Path, views: AugmentedViews, *, shards: Iterable[NDArray
             "prepared_digest": views.prepared_digest,
             "files": written,
         }
-        files.write_json(target / "views.json", head | {"digest": files.digest_of(head)})
+        files.write_head(target / "views.json", head)
     return AugmentedViews.load(folder, verify=False)

@@ -78,6 +78,18 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file to its place, whole or not at all."""
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder to its place, whole or not at all."""
+    with replacing_folder(target) as temporary:
+        shutil.copytree(source, temporary, dirs_exist_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -99,9 +111,24 @@ def read_json(path: Path, *, made_by: str) -> Any:
     except FileNotFoundError:
         raise missing(path, made_by=made_by) from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ArtifactError(
-            f"is damaged ({error}).", where=str(path), fix=f"Run the stage '{made_by}' again: dvc repro -f {made_by}."
-        ) from None
+        raise damaged(path, f"is damaged ({error}).", made_by=made_by) from None
+
+
+def write_head(path: Path, head: Mapping[str, Any]) -> None:
+    """What tells of a folder's files: JSON that also holds its own digest, under `digest`."""
+    write_json(path, {**head, "digest": digest_of(head)})
+
+
+def read_head(path: Path, *, made_by: str) -> dict[str, Any]:
+    """What `write_head` wrote, its digest compared.
+
+    Raises:
+        ArtifactError: the file is missing, damaged, or was changed since it was written.
+    """
+    found: dict[str, Any] = read_json(path, made_by=made_by)
+    if not isinstance(found, dict) or found.get("digest") != digest_of({k: found[k] for k in found if k != "digest"}):
+        raise damaged(path, "is not what the stage wrote: its digest differs.", made_by=made_by)
+    return found
 
 
 def missing(path: Path, *, made_by: str) -> ArtifactError:

@@ -124,7 +124,7 @@ class PreparedSplit:
         Raises:
             ArtifactError: a file is missing, was changed since it was written, or breaks the rules above.
         """
-        head = files.read_json(folder / "split.json", made_by=_MADE_BY)
+        head = files.read_head(folder / "split.json", made_by=_MADE_BY)
         if verify:
             files.check_digests(folder, head["files"], made_by=_MADE_BY)
 
@@ -185,5 +185,5 @@ def write_split(
             "synthetic": split.synthetic,
             "files": written,
         }
-        files.write_json(target / "split.json", head | {"digest": files.digest_of(head)})
+        files.write_head(target / "split.json", head)
     return PreparedSplit.load(folder, verify=False)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from medsweep.artifacts import files
 from medsweep.errors import ArtifactError
 
 # Every event and the fields it must carry. `time` (seconds since 1970) is added to each.
@@ -72,6 +73,11 @@ class RunLog:
             self._stream.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
             self._stream.flush()
             os.fsync(self._stream.fileno())
+
+    def append_file(self, path: Path, *, root: Path, title: str, group: str) -> None:
+        """Append a `picture` event for a file of the stage's outputs below the project's `root`."""
+        name = path.relative_to(root).as_posix()
+        self.append("picture", path=name, digest=files.digest_file(path), title=title, group=group)
 
     def close(self) -> None:
         self._stream.close()

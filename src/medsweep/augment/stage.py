@@ -68,8 +68,9 @@ class AugmentSummary:
 def run(params: Params, layout: Layout, console: Console) -> AugmentSummary:
     """Draw and render `params.augment` for the prepared training split.
 
-    Policies are rendered in the order of their names for as long as they fit `augment.render_limit_mb` together (1 MB is
-    10^6 bytes); one that does not fit keeps its draws alone. Memory holds one shard (64 MB) and one policy's draws.
+    Policies are rendered in the order of their names for as long as they fit `augment.render_limit_mb` together (1 MB
+    is 10^6 bytes); one that does not fit keeps its draws alone. Memory holds one shard (64 MB) and one policy's
+    draws.
 
     Raises:
         ParamsError: a policy cannot be run.

@@ -119,7 +119,7 @@ def calibration(path: Path, those: list[ReliabilityOf], caption: Caption, ece: E
 
 
 def confusion(path: Path, counts: NDArray[np.int64], class_names: tuple[str, ...], caption: Caption) -> None:
-    """The confusion matrix, true classes in rows, coloured by each row's shares; one small matrix a label if (L, 2, 2)."""
+    """The confusion matrix, true classes in rows, coloured by each row's shares; a small one a label if (L, 2, 2)."""
     if counts.ndim == 2:
         size = min(14.0, max(5.6, 0.75 * len(class_names) + 2.5))
         with _figure(path, caption, size=(size, size)) as figure:

@@ -9,12 +9,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-import medsweep
 from medsweep.artifacts import files
 from medsweep.artifacts.evaluation import Estimate, EvaluationReport
 from medsweep.artifacts.prepared import PreparedSplit
@@ -28,7 +27,7 @@ from medsweep.params import Params, dotted
 from medsweep.statistics import intervals, metrics
 from medsweep.statistics.operating_points import decide
 from medsweep.statistics.weighted import Ranking
-from medsweep.tracking.lineage import lineage
+from medsweep.tracking.lineage import code_digest, dataset, lineage
 from medsweep.tracking.progress import progress_bar
 from medsweep.tracking.system import SystemSampler
 
@@ -39,6 +38,8 @@ ORACLE_COLUMN = "oracle_score"
 """The kept column in which phantoms carry the score of an oracle that reads their latent descriptors."""
 _CODE = ("artifacts", "evaluate", "statistics")
 _SYSTEM_SECONDS = 5.0
+# Resampling repeats images, which widens every bin's gap: a percentile interval of ECE lies above the value itself.
+_WITHOUT_INTERVAL = ("ece",)
 _HIDDEN = ("accuracy_at_half", "log_loss")
 
 
@@ -116,7 +117,7 @@ def run(params: Params, layout: Layout, console: Console) -> EvaluateSummary:
         "manifest": files.digest_file(layout.trained),
         "test": split.digest,
         "params": files.digest_of(params.evaluate.model_dump()),
-        "code": _code_digest(),
+        "code": code_digest(_CODE),
     }
     key = files.digest_of(digests)
     work = layout.work("evaluate", key)
@@ -132,7 +133,7 @@ def run(params: Params, layout: Layout, console: Console) -> EvaluateSummary:
             title=f"final · {key[:8]}",
             params={**dotted(params.evaluate, "evaluate"), **manifest.trial},
             tags=tags,
-            datasets=[_dataset(split, layout)],
+            datasets=[dataset(layout, split, "test")],
         )
         # The sampler logs from its own thread; this one logs nothing meanwhile.
         with SystemSampler(lambda values: log.append("system", values=values), _SYSTEM_SECONDS):
@@ -151,7 +152,7 @@ def run(params: Params, layout: Layout, console: Console) -> EvaluateSummary:
         )
         _log_results(log, layout, report, manifest, undefined=undefined, evaluations=evaluations, tags=tags)
         log.append("end", seconds=round(time.monotonic() - started, 3))
-    _copy(log.path, layout.evaluation_log)
+    files.copy_file(log.path, layout.evaluation_log)
     shutil.rmtree(work)
     return EvaluateSummary(report, note.decided_by(report, manifest.threshold_rule), undefined, evaluations)
 
@@ -212,7 +213,10 @@ def _report(
         confidence=known.confidence,
         seed=known.seed,
     )
-    estimates = {name: _estimate(each) for name, each in found.items()}
+    estimates = {
+        name: Estimate(_finite(each.value), None, None) if name in _WITHOUT_INTERVAL else _estimate(each)
+        for name, each in found.items()
+    }
     each_class = metrics.per_class(split.task, split.labels, probabilities, decisions)
     return EvaluationReport(
         metrics={"loss": estimates["log_loss"], **estimates},
@@ -359,14 +363,8 @@ def _mistakes(
 def _move_in(work: Path, layout: Layout) -> None:
     """Put the finished outputs in their places: each is whole or not there."""
     for target in (layout.evaluation, layout.metrics, layout.predictions):
-        _copy(work / target.name, target)
-    with files.replacing_folder(layout.evaluation_plots) as temporary:
-        shutil.copytree(work / "plots", temporary, dirs_exist_ok=True)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with files.replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
+        files.copy_file(work / target.name, target)
+    files.copy_folder(work / "plots", layout.evaluation_plots)
 
 
 def _log_results(
@@ -380,13 +378,13 @@ def _log_results(
     tags: Mapping[str, str],
 ) -> None:
     for path in sorted(layout.evaluation_plots.glob("*.png")):
-        _log_file(log, layout, path, path.stem.replace("_", " "), "figures")
+        log.append_file(path, root=layout.root, title=path.stem.replace("_", " "), group="figures")
     for path, title in (
         (layout.evaluation, "the whole evaluation"),
         (layout.metrics, "metrics with intervals"),
         (layout.predictions, "every image's probabilities"),
     ):
-        _log_file(log, layout, path, title, "evaluation")
+        log.append_file(path, root=layout.root, title=title, group="evaluation")
     log.append("metrics", values=_figures_of(report, evaluations))
     log.append("note", text=note.run_note(report, manifest, undefined=undefined, evaluations=evaluations))
     log.append(
@@ -405,10 +403,6 @@ def _log_results(
     )
 
 
-def _log_file(log: RunLog, layout: Layout, path: Path, title: str, group: str) -> None:
-    log.append("picture", path=layout.relative(path), digest=files.digest_file(path), title=title, group=group)
-
-
 def _figures_of(report: EvaluationReport, evaluations: int) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, each in report.metrics.items():
@@ -418,25 +412,6 @@ def _figures_of(report: EvaluationReport, evaluations: int) -> dict[str, float]:
     if report.oracle_auroc is not None:
         found["oracle_auroc"] = report.oracle_auroc
     return found | {"evaluations": float(evaluations), "n_images": float(report.n_images)}
-
-
-def _dataset(split: PreparedSplit, layout: Layout) -> dict[str, Any]:
-    return {
-        "name": "test",
-        "digest": split.digest,
-        "context": "test",
-        "path": layout.relative(layout.prepared_split("test")),
-        "n_images": len(split),
-        "n_patients": split.n_patients,
-        "class_names": list(split.class_names),
-        "shape": list(split.images.shape[1:]),
-        "synthetic": split.synthetic,
-    }
-
-
-def _code_digest() -> str:
-    package = Path(medsweep.__file__).parent
-    return files.digest_of({name: files.digest_folder(package / name, "**/*.py") for name in _CODE})
 
 
 def _estimate(each: intervals.Interval) -> Estimate:

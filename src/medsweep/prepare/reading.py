@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -147,7 +149,8 @@ def read_all(
     with _pool(reader, workers) as pool:
         try:
             for chunk in chunks:
-                waiting.append((chunk, pool.submit(_read, chunk)))
+                with _ctrl_c_kept_from_children():
+                    waiting.append((chunk, pool.submit(_read, chunk)))
                 if len(waiting) >= _CHUNKS_A_WORKER * workers:
                     yield _answer(waiting)
             while waiting:
@@ -201,6 +204,22 @@ _reader: Reader | None = None
 def _pool(reader: Reader, workers: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(reader,))
+
+
+@contextmanager
+def _ctrl_c_kept_from_children() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal; the workers, which `submit` starts, leave it to this one to answer.
+
+    A child inherits which signals are blocked from its first instruction on; this process gets what came meanwhile.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(reader: Reader) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medsweep.artifacts.files import digest_of
+import medsweep
+from medsweep.artifacts.files import digest_folder, digest_of
+from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.errors import MedsweepError
 from medsweep.layout import Layout
 from medsweep.params import load_yaml
@@ -52,6 +54,27 @@ def lineage(layout: Layout) -> dict[str, str]:
         found[tag] = digest_of(outputs) if outputs else None
     found["medsweep.dvc_experiment"] = os.environ.get("DVC_EXP_NAME") or None
     return {name: value for name, value in found.items() if value is not None}
+
+
+def dataset(layout: Layout, split: PreparedSplit, context: str) -> dict[str, Any]:
+    """A split as a run log's `begin` event names it; `context` says what it was used for."""
+    return {
+        "name": split.name,
+        "digest": split.digest,
+        "context": context,
+        "path": layout.relative(layout.prepared_split(split.name)),
+        "n_images": len(split),
+        "n_patients": split.n_patients,
+        "class_names": list(split.class_names),
+        "shape": list(split.images.shape[1:]),
+        "synthetic": split.synthetic,
+    }
+
+
+def code_digest(packages: Sequence[str]) -> str:
+    """The SHA-256 of medsweep's own code in these packages: what a stage's result depends on besides its inputs."""
+    here = Path(medsweep.__file__).parent
+    return digest_of({name: digest_folder(here / name, "**/*.py") for name in packages})
 
 
 def _recorded(stages: Mapping[str, Any], stage: str, part: str) -> dict[str, str]:

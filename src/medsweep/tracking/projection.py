@@ -18,6 +18,7 @@ RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
 KEY = "medsweep.key"
 KIND = "medsweep.kind"
 _KINDS = {"search": "search", "evaluation": "final"}
+_SOURCES = {"search": "medsweep train", "final": "medsweep evaluate"}
 _STATUS = {"complete": FINISHED, "pruned": FINISHED, "failed": FAILED}
 # MLflow's limits on one value.
 _PARAM_LENGTH = 6000
@@ -165,6 +166,9 @@ class Projection:
         sha = run.tags.get("medsweep.git_sha")
         if sha is not None:
             run.tag("mlflow.source.git.commit", sha)
+        # MLflow's "source" column: which command made the run.
+        run.tag("mlflow.source.name", _SOURCES[kind])
+        run.tag("mlflow.source.type", "LOCAL")
         self._enter(run)
 
     def _asked(self, main: ProjectedRun, trial: Mapping[str, Any], generation: int, time: int) -> None:

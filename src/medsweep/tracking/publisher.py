@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 CANDIDATE = "candidate"
+# So that the UI shows training runs and models first, not the pages for language models.
+_EXPERIMENT_KIND = "mlflow.experimentKind"
 # A run that carries this is complete, files and all: a later publish need not look further.
 _PUBLISHED = "medsweep.published"
 _MODEL_NAME = "model"
@@ -252,7 +254,9 @@ class _Publisher:
             try:
                 return str(
                     self._client.create_experiment(
-                        self._experiment, artifact_location=self.store.artifact_location(self._experiment)
+                        self._experiment,
+                        artifact_location=self.store.artifact_location(self._experiment),
+                        tags={_EXPERIMENT_KIND: "custom_model_development"},
                     )
                 )
             except MlflowException:

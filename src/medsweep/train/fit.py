@@ -5,6 +5,7 @@ It runs in a worker process and knows no Optuna, no MLflow and no DVC.
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import re
@@ -102,7 +103,7 @@ class FitAnswer:
     facts: dict[str, float]
 
 
-class TrialFailed(Exception):
+class TrialFailedError(Exception):
     """A trial cannot go on; the message is the reason, the same wherever it is trained."""
 
 
@@ -149,7 +150,7 @@ def fit(task: FitTask, on_epoch: Callable[[Epoch], None] | None = None) -> FitAn
         if task.measure:
             with network.deployed():
                 facts = network.measure(task.save_to.parent)
-    except TrialFailed as failure:
+    except TrialFailedError as failure:
         error = str(failure)
     except (MemoryError, tf.errors.ResourceExhaustedError):
         _OPEN_NETWORKS.clear()
@@ -228,6 +229,7 @@ def _network(task: FitTask) -> _Network:
         return _OPEN_NETWORKS[key]
     while len(_OPEN_NETWORKS) >= _KEPT_NETWORKS:
         _OPEN_NETWORKS.popitem(last=False)
+        gc.collect()  # a network and its traced functions refer to each other
     if not _OPEN_NETWORKS:
         import keras
 
@@ -251,7 +253,7 @@ def build_trial_network(config: TrialConfig, train: PreparedSplit) -> keras.Mode
     import keras
 
     if train.standardization is None:
-        raise TrialFailed("the training split lacks its standardization")
+        raise TrialFailedError("the training split lacks its standardization")
     keras.utils.set_random_seed(config.seed)
     return build_network(
         backbone=config.backbone.name,
@@ -406,7 +408,7 @@ class _Network:
         """Train one epoch (numbered from 1) and look at the validation split.
 
         Raises:
-            TrialFailed: the loss, the weights or a validation metric is not finite.
+            TrialFailedError: the loss, the weights or a validation metric is not finite.
         """
         import tensorflow as tf
 
@@ -416,7 +418,7 @@ class _Network:
             rates = [0.0 if self._full_batch else self._rate(first_step + step + each) for each in range(len(rows))]
             sums += self._steps(images, self._targets[rows], self._weights[rows], np.asarray(rates, np.float32)).numpy()
             if not np.isfinite(sums[0]):
-                raise TrialFailed(f"the loss is not finite in epoch {number}")
+                raise TrialFailedError(f"the loss is not finite in epoch {number}")
         if self._full_batch:
             self._apply_accumulated(tf.constant(self._rate(first_step), tf.float32))
         self.epochs_done = number
@@ -482,7 +484,7 @@ class _Network:
         val = self.arrays.val
         found = self.probabilities(val.images)
         if not np.isfinite(found).all():
-            raise TrialFailed(f"the weights are not finite in epoch {number}")
+            raise TrialFailedError(f"the weights are not finite in epoch {number}")
         values = evaluate_all(val.task, val.labels, found, plain_decisions(val, found))
         # What a split cannot tell (AUROC with one class, say) is left out; the search decides whether it needs it.
         return {f"val_{name}": float(values[name]) for name in VALIDATION_METRICS if np.isfinite(values[name])}

@@ -6,12 +6,12 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medsweep.artifacts import files
 from medsweep.artifacts.trial import TrialConfig
 from medsweep.statistics.operating_points import fit_thresholds
-from medsweep.train.fit import FitTask, TrainingData, TrialFailed, finished_network
+from medsweep.train.fit import FitTask, TrainingData, TrialFailedError, finished_network
 
 if TYPE_CHECKING:
     import keras
@@ -44,7 +44,7 @@ def refit(task: RefitTask) -> FinalModel:
     """Write the final model and fit its threshold on validation.
 
     Raises:
-        TrialFailed: the checkpoint is not the trial's.
+        TrialFailedError: the checkpoint is not the trial's.
     """
     segment = FitTask(
         task.config, task.data, task.max_epochs, task.max_epochs, task.checkpoint, task.checkpoint, measure=False
@@ -55,7 +55,7 @@ def refit(task: RefitTask) -> FinalModel:
         save_model(network.model, task.save_to)
         facts = network.measure(task.save_to.parent)
     if not probabilities.size:
-        raise TrialFailed("the validation split is empty")
+        raise TrialFailedError("the validation split is empty")
     return FinalModel(
         digest=files.digest_file(task.save_to),
         threshold=fit_thresholds(task.threshold_rule, val.task, val.labels, probabilities),
@@ -80,4 +80,16 @@ def _normalize(raw: Path, target: Path) -> None:
             content = source.read(name)
             if name == "metadata.json":
                 content = json.dumps({**json.loads(content), "date_saved": "1980-01-01@00:00:00"}).encode()
+            elif name == "config.json":
+                content = json.dumps(_renumbered(json.loads(content), {})).encode()
             archive.writestr(zipfile.ZipInfo(name, _ZIP_DATE), content)
+
+
+def _renumbered(config: Any, known: dict[int, int]) -> Any:
+    """The same configuration with Keras's ids of shared objects, which are addresses in memory, counted from 1."""
+    if isinstance(config, dict):
+        return {
+            key: known.setdefault(value, len(known) + 1) if key == "shared_object_id" else _renumbered(value, known)
+            for key, value in config.items()
+        }
+    return [_renumbered(each, known) for each in config] if isinstance(config, list) else config

@@ -1,9 +1,9 @@
 """The search: generations of trials, compared at rungs, each fact logged before it is acted on.
 
 Successive halving (Jamieson & Talwalkar, 2016) inside generations: all trials of a generation train to the first rung;
-a trial goes on if its value is among the best 1/reduction_factor of all that ever reached the rung. Everything is decided
-in the order of trial numbers, so the outcome does not depend on how many workers there are or which is faster, and a
-resumed search equals an uninterrupted one.
+a trial goes on if its value is among the best 1/reduction_factor of all that ever reached the rung. Everything is
+decided in the order of trial numbers, so the outcome does not depend on how many workers there are or which is faster,
+and a resumed search equals an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Search:
             # What was trained after the checkpoint is trained again, to the same figures.
             trial.history = [each for each in trial.history if start is not None and each.number <= start[0]]
             waiting.append((trial, start))
-        # The slowest first (as far as is known), so that no worker waits long for the last one. Order changes no result.
+        # The slowest first (as far as is known), so that no worker waits long for the last one. Order changes nothing.
         waiting.sort(key=lambda pair: -pair[0].seconds)
         tasks = [
             FitTask(

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import medsweep
 from medsweep.artifacts import files
 from medsweep.artifacts.augmented import AugmentedViews
 from medsweep.artifacts.prepared import PreparedSplit
@@ -28,7 +27,7 @@ from medsweep.artifacts.trial import TrialOutcome
 from medsweep.errors import ArtifactError, DataError, MedsweepError, SearchError
 from medsweep.layout import Layout
 from medsweep.params import Params, Train, dotted
-from medsweep.tracking.lineage import lineage
+from medsweep.tracking.lineage import code_digest, dataset, lineage
 from medsweep.tracking.progress import progress_bar
 from medsweep.tracking.system import SystemSampler
 from medsweep.train import note
@@ -113,7 +112,7 @@ def run(
             # Cut off while it put its outputs in their places: the log is complete, the outputs are made again.
             ended = bool(past) and past[-1]["event"] == "end"
             if not past:
-                log.append("begin", **job.beginning(lineage(layout)))
+                log.append("begin", **job.beginning(layout, lineage(layout)))
             elif not ended:
                 log.append("resumed", finished_trials=finished_before)
                 console.print(f"Taking up an interrupted search: {finished_before} trials are finished.")
@@ -136,7 +135,7 @@ def run(
             seconds = time.monotonic() - started
             if not ended:
                 _log_results(log, layout, params.train, manifest, winner, outcomes, seconds)
-        _copy(log_path, layout.search_log)
+        files.copy_file(log_path, layout.search_log)
         shutil.rmtree(work)
     return TrainSummary(manifest, winner, outcomes, len(outcomes) - finished_before, seconds)
 
@@ -173,13 +172,13 @@ class _Job:
             "prepared_val": val.digest,
             "augmented": files.digest_of(views),
             "params": files.digest_of(params.train.model_dump()),
-            "code": code_digest(),
+            "code": code_digest(_CODE),
         }
         key = files.digest_of(digests)
         data = TrainingData(layout.prepared_split("train"), layout.prepared_split("val"), layout.augmented, key)
         return cls(params, train, val, data, digests, key)
 
-    def beginning(self, tags: Mapping[str, str]) -> dict[str, Any]:
+    def beginning(self, layout: Layout, tags: Mapping[str, str]) -> dict[str, Any]:
         settings = dotted(self.params)
         return {
             "kind": "search",
@@ -191,19 +190,7 @@ class _Job:
                 **tags,
                 **{f"medsweep.{name}_digest": value for name, value in self.digests.items() if name not in ("params",)},
             },
-            "datasets": [
-                {
-                    "name": split.name,
-                    "digest": split.digest,
-                    "context": "training" if split.name == "train" else "validation",
-                    "n_images": len(split),
-                    "n_patients": split.n_patients,
-                    "class_names": list(split.class_names),
-                    "shape": list(split.images.shape[1:]),
-                    "synthetic": split.synthetic,
-                }
-                for split in (self.train, self.val)
-            ],
+            "datasets": [dataset(layout, self.train, "training"), dataset(layout, self.val, "validation")],
         }
 
     def manifest(self, outcomes: Sequence[TrialOutcome], winner: TrialOutcome, final: FinalModel) -> TrainedModel:
@@ -228,12 +215,6 @@ class _Job:
             search_key=self.key,
             synthetic=self.train.synthetic,
         )
-
-
-def code_digest() -> str:
-    """The SHA-256 of the code that a search's result depends on."""
-    package = Path(medsweep.__file__).parent
-    return files.digest_of({name: files.digest_folder(package / name, "**/*.py") for name in _CODE})
 
 
 def _check_splits(train: PreparedSplit, val: PreparedSplit, objective: str) -> None:
@@ -371,7 +352,7 @@ def _epochs_csv(outcomes: Sequence[TrialOutcome]) -> str:
 
 
 def trials_csv(outcomes: Sequence[TrialOutcome]) -> str:
-    """models/trials.csv: a row a trial with its outcome and every value by dotted name, nothing that a clock measured."""
+    """models/trials.csv: a row a trial, its outcome and every value by dotted name; nothing that a clock measured."""
     metrics = sorted({name for each in outcomes for epoch in each.history[-1:] for name in epoch.validation})
     values = sorted({name for each in outcomes for name in each.config.dotted()})
     rows: list[dict[str, Any]] = []
@@ -407,14 +388,8 @@ def _csv(names: list[str], rows: list[dict[str, Any]]) -> str:
 def _move_in(work: Path, layout: Layout) -> None:
     """Put the finished outputs in their places: each is whole or not there."""
     for target in (layout.model, layout.trained, layout.trials):
-        _copy(work / target.name, target)
-    with files.replacing_folder(layout.search_plots) as temporary:
-        shutil.copytree(work / "plots", temporary, dirs_exist_ok=True)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with files.replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
+        files.copy_file(work / target.name, target)
+    files.copy_folder(work / "plots", layout.search_plots)
 
 
 def _log_results(
@@ -427,13 +402,13 @@ def _log_results(
     seconds: float,
 ) -> None:
     for path in sorted(layout.search_plots.glob("*.png")):
-        _log_file(log, layout, path, path.stem.replace("_", " "), "figures")
+        log.append_file(path, root=layout.root, title=path.stem.replace("_", " "), group="figures")
     for path, title in ((layout.trials, "every trial"), (layout.trained, "the winner's manifest")):
-        _log_file(log, layout, path, title, "search")
+        log.append_file(path, root=layout.root, title=title, group="search")
     data_pages = [layout.data_quality_page, layout.data_quality, *sorted(layout.augmentation_previews.glob("*.png"))]
     for path in data_pages:
         if path.is_file():
-            _log_file(log, layout, path, path.stem.replace("_", " "), "data")
+            log.append_file(path, root=layout.root, title=path.stem.replace("_", " "), group="data")
     objectives = np.array([each.objective for each in outcomes if each.status == "complete"], dtype=np.float64)
     values = {f"best_{train.search.objective}": manifest.objective_value}
     values |= {f"n_{status}": float(count) for status, count in manifest.n_trials.items()}
@@ -442,10 +417,6 @@ def _log_results(
     log.append("metrics", values=values)
     log.append("note", text=note.search_note(train, manifest, winner, outcomes))
     log.append("end", seconds=round(seconds, 3))
-
-
-def _log_file(log: RunLog, layout: Layout, path: Path, title: str, group: str) -> None:
-    log.append("picture", path=layout.relative(path), digest=files.digest_file(path), title=title, group=group)
 
 
 def finished_search(layout: Layout) -> list[TrialOutcome]:

@@ -1,0 +1,73 @@
+"""The search's pictures: drawn for any outcome of a search, with the same bytes each time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medsweep.artifacts.files import digest_of
+from medsweep.artifacts.trial import Epoch, TrialConfig, TrialOutcome
+from medsweep.params import Params, Train
+from medsweep.train.study import ask_generation
+from medsweep.train.study_figures import _importances, draw_all
+
+PICTURES = {"history.png", "learning_curves.png", "optimizers_losses.png", "slices.png", "parallel_coordinates.png",
+            "importance.png"}
+
+
+def outcome_of(config: TrialConfig) -> TrialOutcome:
+    value = int(digest_of(config.dotted())[:8], 16) / 16**8
+    status: Any = ("complete", "pruned", "failed")[config.number % 3]
+    epochs = {"complete": 4, "pruned": 2, "failed": 0}[status]
+    history = tuple(Epoch(n, 1.0, 0.5, {"val_log_loss": value + 0.1 / n}) for n in range(1, epochs + 1))
+    return TrialOutcome(config, status, history[-1].validation["val_log_loss"] if history else None, history, 1.0, 1, None,
+                        "out of memory" if status == "failed" else None)
+
+
+@pytest.fixture(scope="module")
+def train(small_params: Callable[..., Params]) -> Train:
+    return small_params().train
+
+
+@pytest.fixture(scope="module")
+def outcomes(train: Train) -> list[TrialOutcome]:
+    return [outcome_of(each) for each in ask_generation(train, [], 0, 15)]
+
+
+def drawn(folder: Path, train: Train, outcomes: list[TrialOutcome], *, synthetic: bool = False) -> dict[str, bytes]:
+    folder.mkdir()
+    draw_all(folder, train, outcomes, synthetic=synthetic)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_same_search_has_the_same_pictures(train: Train, outcomes: list[TrialOutcome], tmp_path: Path) -> None:
+    first, again = (drawn(tmp_path / name, train, outcomes) for name in "ab")
+    assert set(first) == PICTURES and first == again
+    assert all(each.startswith(b"\x89PNG") for each in first.values())
+    marked = drawn(tmp_path / "c", train, outcomes, synthetic=True)
+    assert all(marked[name] != first[name] for name in PICTURES), "a picture does not say that images are synthetic"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_search_of_very_few_trials_can_be_drawn(
+    count: int, train: Train, outcomes: list[TrialOutcome], tmp_path: Path
+) -> None:
+    assert set(drawn(tmp_path / "few", train, outcomes[:count])) == PICTURES
+
+
+def test_trials_that_are_all_alike_can_be_drawn(train: Train, outcomes: list[TrialOutcome], tmp_path: Path) -> None:
+    complete = outcomes[0]
+    alike = [replace(complete, config=replace(complete.config, number=number)) for number in range(9)]
+    assert set(drawn(tmp_path / "alike", train, alike)) == PICTURES
+
+
+def test_importances_are_of_values_that_were_searched(train: Train, outcomes: list[TrialOutcome]) -> None:
+    found = _importances(train, outcomes)
+    assert found and all(name.startswith("train.space.") for name in found)
+    assert sum(found.values()) == pytest.approx(1.0)
+    assert "train.space.activation" not in found, "it had one value"
+    assert _importances(train, outcomes[:6]) == {}
