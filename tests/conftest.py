@@ -1,9 +1,10 @@
-"""Small inputs that tests of several packages share: parameters, prepared splits, views, and a project that holds them."""
+"""Small inputs that tests of several packages share: parameters, splits, views, and a project that holds them."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,15 @@ import numpy as np
 import pytest
 
 from medsweep.artifacts.augmented import write_views
+from medsweep.artifacts.files import digest_file
 from medsweep.artifacts.prepared import PreparedSplit, Standardization
+from medsweep.artifacts.run_log import RunLog
+from medsweep.artifacts.trained import TrainedModel
 from medsweep.augment.policies import check_policies, draw_views
+from medsweep.layout import Layout
 from medsweep.params import Params, load_yaml, parse
+from medsweep.tracking.publisher import PublishSummary, publish
+from medsweep.tracking.store import open_store
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -166,3 +173,287 @@ def write_project(
         return params
 
     return write
+
+
+# -- small projects with hand-written run logs, and what a store knows of them -----------------------------------------
+
+EXPERIMENT = "demo"
+VALUES = {
+    "train.space.optimizer": "adam",
+    "train.space.optimizer.adam.learning_rate": 0.01,
+    "train.space.loss": "focal",
+    "train.space.backbone": "plain",
+    "train.space.schedule": "constant",
+    "train.space.activation": "relu",
+    "train.space.pooling": "max",
+    "train.space.batch_size": 32,
+    "train.space.weight_decay": 0.0,
+    "train.space.class_weights": "none",
+    "train.space.standardize": "split",
+    "train.space.policy": "none",
+}
+
+
+class Workspace:
+    """A project's folder with what the stages would have left there."""
+
+    def __init__(self, root: Path, model: Path) -> None:
+        self.layout = Layout(root, root)
+        root.mkdir(parents=True, exist_ok=True)
+        (root / "params.yaml").write_text("experiment: demo\n")
+        (root / "dvc.yaml").write_text("stages: {}\n")
+        self._model = model
+
+    def publish(self) -> PublishSummary:
+        return publish(self.layout, EXPERIMENT)
+
+    def begin(self, log: RunLog, key: str, kind: str = "search") -> None:
+        log.append(
+            "begin",
+            kind=kind,
+            key=key,
+            title=f"{kind} {key[:4]}",
+            params={"train.seed": 7, "train.space.policy": ["a"]},
+            tags={"medsweep.git_sha": "abc"},
+            datasets=[{"name": "train", "digest": "d" * 64, "context": "training", "n_images": 12}],
+        )
+
+    def asked(self, log: RunLog, *numbers: int) -> None:
+        log.append("generation", number=0, trials=[{"number": n, "seed": 100 + n, "values": VALUES} for n in numbers])
+
+    def trained(self, log: RunLog, trial: int, *epochs: int) -> None:
+        lines = [
+            {"number": n, "loss": 1 / n, "accuracy": 0.5, "validation": {"val_auroc": 0.8 + n / 100, "log_loss": 0.4}}
+            for n in epochs
+        ]
+        log.append("epochs", trial=trial, epochs=lines, used={"seconds": 1.0, "peak_rss": 1, "facts": {}}, error=None)
+
+    def finished(self, log: RunLog, trial: int, status: str = "complete") -> None:
+        failed = status == "failed"
+        log.append(
+            "trial",
+            trial=trial,
+            title=f"trial {trial:03d} · adam · focal · plain",
+            status=status,
+            objective=None if failed else 0.82,
+            error="the loss was NaN" if failed else None,
+            epochs=2,
+            seconds=1.5,
+            peak_rss=10**8,
+            facts={"parameters": 123.0, "latency_ms": 0.5},
+        )
+
+    def picture(self, log: RunLog, name: str, content: bytes = b"\x89PNG") -> None:
+        path = self.layout.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        log.append("picture", path=name, digest=digest_file(path), title="a picture", group="figures")
+
+    def search(self, key: str = "5ea4c4", path: Path | None = None) -> Path:
+        """A whole search of three trials: one complete, one pruned, one failed."""
+        path = path or self.layout.search_log
+        path.unlink(missing_ok=True)
+        with RunLog(path) as log:
+            self.begin(log, key)
+            self.asked(log, 0, 1, 2)
+            log.append("system", values={"cpu_percent": 50.0})
+            for trial in (0, 1):
+                self.trained(log, trial, 1, 2)
+            log.append("rung", trial=0, epoch=2, value=0.82, decision="promoted")
+            log.append("rung", trial=1, epoch=2, value=0.81, decision="pruned")
+            self.finished(log, 1, "pruned")
+            log.append("resumed", finished_trials=1)
+            self.trained(log, 0, 2)
+            self.finished(log, 0)
+            self.finished(log, 2, "failed")
+            log.append("system", values={"cpu_percent": 60.0})
+            self.picture(log, "models/plots/history.png")
+            self.picture(log, "reports/data_quality.html", b"<html>")
+            log.append("metrics", values={"best_val_auroc": 0.82})
+            log.append("note", text="# A search")
+            log.append("end", seconds=3.0)
+        return path
+
+    def short_search(self) -> None:
+        """A search of one trial."""
+        with RunLog(self.layout.search_log) as log:
+            self.begin(log, "5ea4c4")
+            self.asked(log, 0)
+            self.trained(log, 0, 1)
+            self.finished(log, 0)
+            self.picture(log, "models/plots/history.png")
+            log.append("end", seconds=3.0)
+
+    def evaluation(self, key: str = "e0a1", search_key: str = "5ea4c4", auroc: float = 0.9) -> None:
+        """A whole evaluation, with a model of its own bytes for each key."""
+        self.layout.models.mkdir(exist_ok=True)
+        shutil.copyfile(self._model, self.layout.model)
+        digest = digest_file(self.layout.model)
+        manifest(digest, search_key).save(self.layout.trained)
+        self.layout.evaluation_log.unlink(missing_ok=True)
+        with RunLog(self.layout.evaluation_log) as log:
+            self.begin(log, key, "evaluation")
+            self.picture(log, "reports/plots/roc.png")
+            log.append("metrics", values={"auroc": auroc, "auroc_low": auroc - 0.05, "auroc_high": auroc + 0.05})
+            log.append("note", text="# An evaluation")
+            log.append(
+                "version",
+                model="models/model.keras",
+                model_digest=digest,
+                manifest="models/trained.json",
+                source_key=search_key,
+                description=f"AUROC {auroc}",
+                tags={"medsweep.task": "binary"},
+            )
+            log.append("end", seconds=1.0)
+
+
+def manifest(model_digest: str, search_key: str) -> TrainedModel:
+    return TrainedModel(
+        model_digest=model_digest,
+        members=(0,),
+        class_names=("benign", "malignant"),
+        task="binary",
+        input_shape=(16, 16, 1),
+        value_range=255,
+        objective="val_auroc",
+        objective_value=0.82,
+        threshold=(0.4,),
+        threshold_rule="youden",
+        temperature=1.0,
+        trial=VALUES,
+        facts={"parameters": 123.0},
+        n_trials={"complete": 1},
+        digests={},
+        search_key=search_key,
+        synthetic=True,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _own_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    # A run that somebody else's script is in must not be mistaken for ours.
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+
+
+@pytest.fixture(scope="session")
+def keras_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model of raw pixels, two probabilities out."""
+    import keras
+
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 1)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Conv2D(2, 3),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(2, activation="softmax"),
+        ]
+    )
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    model.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database as it is made: two seconds, once."""
+    root = tmp_path_factory.mktemp("template")
+    return Path(open_store(Layout(root, root)).layout.store)
+
+
+@pytest.fixture
+def project(tmp_path: Path, keras_model: Path, empty_store: Path) -> Callable[..., Workspace]:
+    """Makes an empty project, by name."""
+
+    def make(name: str = "project") -> Workspace:
+        workspace = Workspace(tmp_path / name, keras_model)
+        shutil.copyfile(empty_store, workspace.layout.store)
+        return workspace
+
+    return make
+
+
+@pytest.fixture
+def mlflow_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Layout], Any]]:
+    """MLflow itself, as a user's script would have it, on a project's store."""
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # MLflow sets it too: this brings back what it was
+
+    def at(layout: Layout) -> Any:
+        mlflow.set_tracking_uri(open_store(layout).uri)
+        return mlflow
+
+    yield at
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def dump() -> Callable[[Layout], dict[str, Any]]:
+    return dump_store
+
+
+def dump_store(layout: Layout) -> dict[str, Any]:
+    """All that the store knows of the experiment, by keys instead of ids, without the time of publishing."""
+    import mlflow
+
+    store = open_store(layout)
+    client = store.client()
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return {}
+    runs = list(client.search_runs([experiment.experiment_id], max_results=1000))
+    keys = {run.info.run_id: run.data.tags["medsweep.key"] for run in runs}
+    assert len(set(keys.values())) == len(runs), "a run was published twice"
+    found: dict[str, Any] = {}
+    for run in runs:
+        run_id = run.info.run_id
+        tags = dict(run.data.tags)
+        if "mlflow.parentRunId" in tags:
+            tags["mlflow.parentRunId"] = keys[tags["mlflow.parentRunId"]]
+        histories = {
+            name: sorted((m.step, m.value, m.timestamp) for m in client.get_metric_history(run_id, name))
+            for name in run.data.metrics
+        }
+        files = {}
+        for item in _files(client, run_id):
+            path = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=item, tracking_uri=store.uri)
+            files[item] = digest_file(Path(path))
+        found[keys[run_id]] = {
+            "name": run.info.run_name,
+            "status": run.info.status,
+            "start": run.info.start_time,
+            "end": run.info.end_time,
+            "params": dict(run.data.params),
+            "tags": tags,
+            "metrics": histories,
+            "files": files,
+            "datasets": sorted((d.dataset.name, d.dataset.digest, d.tags[0].value) for d in run.inputs.dataset_inputs),
+        }
+    models = client.search_logged_models([experiment.experiment_id])
+    versions = client.search_model_versions(f"name = '{EXPERIMENT}'")
+    found["models"] = [
+        (
+            each.name,
+            str(each.status),
+            keys[each.source_run_id],
+            dict(each.params),
+            sorted((metric.key, metric.value) for metric in each.metrics or []),
+        )
+        for each in models
+    ]
+    found["versions"] = {int(v.version): (keys[v.run_id], dict(v.tags), v.description) for v in versions}
+    aliases = client.get_registered_model(EXPERIMENT).aliases if versions else {}
+    found["aliases"] = {alias: int(number) for alias, number in aliases.items()}
+    return found
+
+
+def _files(client: Any, run_id: str, below: str | None = None) -> Iterator[str]:
+    for item in client.list_artifacts(run_id, below):
+        if item.is_dir:
+            yield from _files(client, run_id, item.path)
+        else:
+            yield item.path

@@ -19,7 +19,17 @@ from medsweep import cli
 from medsweep.errors import SearchError, StoreError
 
 COMMANDS = [
-    "prepare", "augment", "train", "evaluate", "fetch", "check", "publish", "ui", "promote", "history", "study",
+    "prepare",
+    "augment",
+    "train",
+    "evaluate",
+    "fetch",
+    "check",
+    "publish",
+    "ui",
+    "promote",
+    "history",
+    "study",
 ]
 HEAVY = ["tensorflow", "keras", "mlflow", "sklearn", "scipy", "pandas", "matplotlib", "optuna", "cv2", "PIL", "dvc"]
 Answer = tuple[int, str, str]
@@ -43,7 +53,9 @@ def medsweep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def write_params(tmp_path: Path, default_params: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+def write_params(
+    tmp_path: Path, default_params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Path]:
     """Makes the current folder a project; keyword arguments change prepare.source, `change` anything."""
 
     def write(change: Callable[[dict[str, Any]], None] = lambda _: None, **source: Any) -> Path:
@@ -122,9 +134,16 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nonsense"], ["promote", "one", "--to", "staging"], ["promote", "0", "--to", "staging"],
-                  ["promote", "1"], ["promote", "1", "--to", "nowhere"], ["fetch", "x", "--size", "29"],
-                  ["ui", "--port", "0"]]
+    "arguments",
+    [
+        ["nonsense"],
+        ["promote", "one", "--to", "staging"],
+        ["promote", "0", "--to", "staging"],
+        ["promote", "1"],
+        ["promote", "1", "--to", "nowhere"],
+        ["fetch", "x", "--size", "29"],
+        ["ui", "--port", "0"],
+    ],
 )
 def test_a_wrong_command_line_is_answered_with_code_2(arguments: list[str], medsweep: Callable[..., Answer]) -> None:
     code, _, err = medsweep(*arguments)
@@ -342,8 +361,12 @@ def test_a_mistake_of_our_own_is_not_hidden(monkeypatch: pytest.MonkeyPatch, med
 def test_ctrl_c_ends_with_one_line(write_params: Callable[..., Path]) -> None:
     root = write_params(at("prepare.source.patients", 100_000))
     process = subprocess.Popen(
-        [sys.executable, "-m", "medsweep", "prepare"], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True,
+        [sys.executable, "-m", "medsweep", "prepare"],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         deadline = time.monotonic() + 120

@@ -15,8 +15,20 @@ _DELETE = object()
 
 # Every section of params.yaml that is closed to unknown keys, the smallest at the end.
 SECTIONS = [
-    "", "runtime", "prepare", "prepare.image", "prepare.intensity", "prepare.intensity.clahe", "prepare.split",
-    "prepare.checks", "augment", "train", "train.search", "train.space", "evaluate", "evaluate.bootstrap",
+    "",
+    "runtime",
+    "prepare",
+    "prepare.image",
+    "prepare.intensity",
+    "prepare.intensity.clahe",
+    "prepare.split",
+    "prepare.checks",
+    "augment",
+    "train",
+    "train.search",
+    "train.space",
+    "evaluate",
+    "evaluate.bootstrap",
 ]
 
 

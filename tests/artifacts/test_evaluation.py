@@ -13,10 +13,19 @@ from medsweep.errors import ArtifactError
 def make(**changes: Any) -> EvaluationReport:
     known: dict[str, Any] = {
         "metrics": {"auroc": Estimate(0.9, 0.8, 0.95), "mcc": Estimate(None, None, None)},
-        "per_class": {"benign": {"sensitivity": 0.5, "ppv": None}}, "confusion": [[3, 1], [0, 2]],
-        "class_names": ("benign", "malignant"), "task": "binary", "n_images": 6, "n_patients": None,
-        "confidence": 0.95, "resampled": "images", "threshold": (0.4,), "oracle_auroc": 0.97,
-        "digests": {"model": "m"}, "key": "k", "synthetic": True,
+        "per_class": {"benign": {"sensitivity": 0.5, "ppv": None}},
+        "confusion": [[3, 1], [0, 2]],
+        "class_names": ("benign", "malignant"),
+        "task": "binary",
+        "n_images": 6,
+        "n_patients": None,
+        "confidence": 0.95,
+        "resampled": "images",
+        "threshold": (0.4,),
+        "oracle_auroc": 0.97,
+        "digests": {"model": "m"},
+        "key": "k",
+        "synthetic": True,
     }
     return EvaluationReport(**(known | changes))
 

@@ -81,9 +81,9 @@ def test_damaged_json_names_the_file_and_the_stage_to_run_again(content: bytes, 
 
 
 def test_a_missing_file_names_the_stage_that_writes_it(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="does not exist.*dvc repro prepare"):
+    with pytest.raises(ArtifactError, match=r"does not exist.*dvc repro prepare"):
         files.read_json(tmp_path / "a.json", made_by="prepare")
-    with pytest.raises(ArtifactError, match="does not exist.*dvc repro prepare"):
+    with pytest.raises(ArtifactError, match=r"does not exist.*dvc repro prepare"):
         files.read_npy(tmp_path / "a.npy", made_by="prepare")
 
 

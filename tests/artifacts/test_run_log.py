@@ -95,9 +95,7 @@ def test_a_follower_reads_whole_lines_only(path: Path) -> None:
     ("event", "named"),
     [("finish", {"seconds": 1}), ("end", {}), ("end", {"seconds": 1, "minutes": 2}), ("note", {"txt": "a"})],
 )
-def test_events_and_fields_that_are_not_in_the_table_are_refused(
-    event: str, named: dict[str, int], path: Path
-) -> None:
+def test_events_and_fields_that_are_not_in_the_table_are_refused(event: str, named: dict[str, int], path: Path) -> None:
     with RunLog(path) as log, pytest.raises(ArtifactError, match=f"event '{event}'"):
         log.append(event, **named)
     assert path.read_bytes() == b""

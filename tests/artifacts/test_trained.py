@@ -13,11 +13,23 @@ from medsweep.errors import ArtifactError
 
 def make(**changes: Any) -> TrainedModel:
     known: dict[str, Any] = {
-        "model_digest": "d" * 64, "members": (3,), "class_names": ("benign", "malignant"), "task": "binary",
-        "input_shape": (28, 28, 1), "value_range": 255, "objective": "val_auroc", "objective_value": 0.9,
-        "threshold": (0.4,), "threshold_rule": "youden", "temperature": 1.0,
-        "trial": {"train.space.optimizer": "adam"}, "facts": {"parameters": 9.0}, "n_trials": {"complete": 2},
-        "digests": {"code": "c"}, "search_key": "k", "synthetic": True,
+        "model_digest": "d" * 64,
+        "members": (3,),
+        "class_names": ("benign", "malignant"),
+        "task": "binary",
+        "input_shape": (28, 28, 1),
+        "value_range": 255,
+        "objective": "val_auroc",
+        "objective_value": 0.9,
+        "threshold": (0.4,),
+        "threshold_rule": "youden",
+        "temperature": 1.0,
+        "trial": {"train.space.optimizer": "adam"},
+        "facts": {"parameters": 9.0},
+        "n_trials": {"complete": 2},
+        "digests": {"code": "c"},
+        "search_key": "k",
+        "synthetic": True,
     }
     return TrainedModel(**(known | changes))
 

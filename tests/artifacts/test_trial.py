@@ -29,8 +29,14 @@ EPOCHS = tuple(Epoch(n, 1 / n, 0.5, {"val_auroc": 0.8}) for n in (1, 2))
 
 def outcome(**changes: Any) -> TrialOutcome:
     known: dict[str, Any] = {
-        "config": CONFIG, "status": "complete", "objective": 0.8, "history": EPOCHS, "seconds": 1.0, "peak_rss": 1,
-        "checkpoint": None, "error": None,
+        "config": CONFIG,
+        "status": "complete",
+        "objective": 0.8,
+        "history": EPOCHS,
+        "seconds": 1.0,
+        "peak_rss": 1,
+        "checkpoint": None,
+        "error": None,
     }
     return TrialOutcome(**(known | changes))
 
@@ -56,10 +62,18 @@ def test_one_names_settings_are_not_anothers() -> None:
     assert TrialConfig.from_dotted(7, 123, values).optimizer == Named("adam", {"learning_rate": 0.01})
 
 
-@pytest.mark.parametrize("name", sorted(CONFIG.dotted().keys() - {
-    "train.space.optimizer.adam.learning_rate", "train.space.loss.focal.gamma", "train.space.backbone.plain.depth",
-    "train.space.backbone.plain.batch_norm",
-}))
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        CONFIG.dotted().keys()
+        - {
+            "train.space.optimizer.adam.learning_rate",
+            "train.space.loss.focal.gamma",
+            "train.space.backbone.plain.depth",
+            "train.space.backbone.plain.batch_norm",
+        }
+    ),
+)
 def test_a_value_that_is_missing_is_named(name: str) -> None:
     values = CONFIG.dotted()
     del values[name]

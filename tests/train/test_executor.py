@@ -108,11 +108,12 @@ def _line(process: psutil.Process) -> str:
 
 
 DRIVER = """
-import os, sys
+import os
 from medsweep.train.executor import local_workers
 if __name__ == "__main__":
     with local_workers(2, os.getpid) as workers:
-        for index, pid in workers.map_unordered(eval, ["__import__('os').getpid()"] * 2 + ["__import__('time').sleep(600)"] * 2):
+        tasks = ["__import__('os').getpid()"] * 2 + ["__import__('time').sleep(600)"] * 2
+        for index, pid in workers.map_unordered(eval, tasks):
             print(pid, flush=True)
 """
 

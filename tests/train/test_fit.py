@@ -230,7 +230,8 @@ def test_a_trial_that_raises_is_an_answer_that_names_no_place_or_number_of_this_
 ) -> None:
     def build(*_: Any) -> None:
         raise RuntimeError(
-            f"Graph execution error:\n at <object 0x7f12ab> {tmp_path}/x.py {{{{node while/body/_12}}}} [Op:__inference_steps_431]"
+            f"Graph execution error:\n at <object 0x7f12ab> {tmp_path}/x.py {{{{node while/body/_12}}}} "
+            "[Op:__inference_steps_431]"
         )
 
     monkeypatch.setattr(module, "build_trial_network", build)

@@ -1,4 +1,4 @@
-"""The search, with workers that answer from the configuration alone: order, interruptions and failures change nothing."""
+"""The search, with workers that answer from the configuration alone: neither order nor interruptions change it."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from medsweep.artifacts.trained import TrainedModel
 from medsweep.errors import ArtifactError, DataError, MedsweepError, ParamsError
 from medsweep.layout import Layout
 from medsweep.params import Params
-from medsweep.train import stage
+from medsweep.train import stage, study_figures
 
 Written = Callable[..., Params]
 TRIALS = 5
@@ -43,6 +43,18 @@ def outputs(layout: Layout) -> dict[str, bytes]:
 
 def with_workers(params: Params, count: int) -> Params:
     return params.model_copy(update={"runtime": params.runtime.model_copy(update={"workers": count})})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_pictures() -> Iterator[None]:
+    """The pictures have a test of their own; here one file tells that the same outcomes were handed to them."""
+
+    def draw_all(folder: Path, train: Any, outcomes: Any, *, synthetic: bool) -> None:
+        (folder / "history.png").write_text(stage.trials_csv(outcomes))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(study_figures, "draw_all", draw_all)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +92,7 @@ def test_three_workers_too_and_when_cut_off_while_the_outputs_were_put_in_place(
 ) -> None:
     params, layout = project
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+
         def killed(*_: Any) -> None:
             raise KeyboardInterrupt
 
@@ -96,7 +109,7 @@ def test_three_workers_too_and_when_cut_off_while_the_outputs_were_put_in_place(
 def test_what_the_outputs_say(
     project: tuple[Params, Layout], first: tuple[stage.TrainSummary, dict[str, bytes]]
 ) -> None:
-    params, layout = project
+    layout = project[1]
     summary = first[0]
     manifest = TrainedModel.load(layout.trained)
     assert manifest == summary.manifest
@@ -182,6 +195,6 @@ def test_the_key_knows_what_may_change_the_result_and_nothing_else(
     assert stage._Job.open(params.model_copy(update={"experiment": "other"}), layout).key == key
     assert stage._Job.open(small_params(search={"trials": 7}), layout).key != key
     assert stage._Job.open(small_params(space={"weight_decay": 0}), layout).key != key
-    monkeypatch.setattr(stage, "code_digest", lambda: "other code")
+    monkeypatch.setattr(stage, "code_digest", lambda _: "other code")
     assert stage._Job.open(params, layout).key != key
     json.dumps(stage._Job.open(params, layout).beginning({}), allow_nan=False)

@@ -15,8 +15,14 @@ from medsweep.params import Params, Train
 from medsweep.train.study import ask_generation
 from medsweep.train.study_figures import _importances, draw_all
 
-PICTURES = {"history.png", "learning_curves.png", "optimizers_losses.png", "slices.png", "parallel_coordinates.png",
-            "importance.png"}
+PICTURES = {
+    "history.png",
+    "learning_curves.png",
+    "optimizers_losses.png",
+    "slices.png",
+    "parallel_coordinates.png",
+    "importance.png",
+}
 
 
 def outcome_of(config: TrialConfig) -> TrialOutcome:
@@ -24,8 +30,9 @@ def outcome_of(config: TrialConfig) -> TrialOutcome:
     status: Any = ("complete", "pruned", "failed")[config.number % 3]
     epochs = {"complete": 4, "pruned": 2, "failed": 0}[status]
     history = tuple(Epoch(n, 1.0, 0.5, {"val_log_loss": value + 0.1 / n}) for n in range(1, epochs + 1))
-    return TrialOutcome(config, status, history[-1].validation["val_log_loss"] if history else None, history, 1.0, 1, None,
-                        "out of memory" if status == "failed" else None)
+    objective = history[-1].validation["val_log_loss"] if history else None
+    error = "out of memory" if status == "failed" else None
+    return TrialOutcome(config, status, objective, history, 1.0, 1, None, error)
 
 
 @pytest.fixture(scope="module")

@@ -119,6 +119,8 @@ def prepare_worker() -> None:
     tf.config.experimental.enable_op_determinism()
     # Rewriting the graph costs a second a network and makes small convolutions no faster on a CPU.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    # It warns of graphs traced in a loop; here each trial is another network.
+    tf.get_logger().setLevel("ERROR")
     import keras  # noqa: F401  (imported here so that no trial's time has it)
 
 
