@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -43,8 +44,8 @@ CONTESTANTS = ("medsweep", "Keras", f"Keras, {STEPS_A_CALL} steps a call")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[28, 64], help="pixels along each side")
-    parser.add_argument("--images", type=int, nargs="+", default=[6600, 2000], help="phantoms of each size")
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--images", type=int, nargs="+", default=[4000, 1000], help="phantoms of each size")
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path, help="write all measurements here")
     given = parser.parse_args()
@@ -82,6 +83,7 @@ def measure(params: Params, layout: Layout, epochs: int, rounds: int) -> list[di
                 "cpu_seconds": time.process_time() - cpu,
                 "later_epochs": [later - earlier for earlier, later in pairwise(ends)],
             }
+            print(f"{each}: {row['cpu_seconds']:.2f} CPU s, {row['wall_seconds']:.2f} s", file=sys.stderr)
             if number >= 0:
                 found.append(row)
     return found

@@ -239,6 +239,32 @@ def _nothing_logged_is_repeated(events: list[dict[str, Any]], tasks: Sequence[Fi
         assert (task.config.number, task.until) not in trained
 
 
+def test_a_later_failure_still_raises_the_bar_of_its_earlier_rung_after_a_restart(
+    small_params: Callable[..., Params], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best of four at the first rung fails on its way to the second: without it, the third would be promoted."""
+    train = small_params(search={"trials": 4, "generation": 4}).train
+
+    def by_number(task: FitTask, number: int) -> Epoch:
+        value = 0.1 * (1 + task.config.number)
+        return Epoch(number, value, 0.5, {"val_log_loss": value, "val_auroc": 0.5, "val_accuracy": 0.5})
+
+    monkeypatch.setitem(globals(), "epoch_of", by_number)
+    monkeypatch.setitem(globals(), "DIES", {})
+    for failure in ({"FAILS": {0: 2}}, {"FAILS": {}, "DIES": {0: 2}}):
+        for name, value in failure.items():
+            monkeypatch.setitem(globals(), name, value)
+        work = tmp_path / "-".join(failure)
+        whole = Moments()
+        expected, _ = run(train, work / "whole", moment=whole)
+        assert [each.status for each in expected] == ["failed", "complete", "pruned", "pruned"]
+        for last in range(whole.count):
+            with pytest.raises(KilledError):
+                run(train, work / str(last), moment=Moments(last))
+            outcomes, _ = run(train, work / str(last))
+            assert told(outcomes) == told(expected), f"killed at moment {last}"
+
+
 def test_a_lost_checkpoint_is_trained_again_from_the_start(train: Train, tmp_path: Path) -> None:
     whole = Moments()
     expected, _ = run(train, tmp_path / "whole", moment=whole)

@@ -197,4 +197,4 @@ def test_the_key_knows_what_may_change_the_result_and_nothing_else(
     assert stage._Job.open(small_params(space={"weight_decay": 0}), layout).key != key
     monkeypatch.setattr(stage, "code_digest", lambda _: "other code")
     assert stage._Job.open(params, layout).key != key
-    json.dumps(stage._Job.open(params, layout).beginning({}), allow_nan=False)
+    json.dumps(stage._Job.open(params, layout).beginning(layout, {}), allow_nan=False)

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -24,6 +20,7 @@ from medsweep.errors import DataError
 from medsweep.imaging.decode import decode
 from medsweep.imaging.pipeline import to_array
 from medsweep.params import Image, Intensity
+from medsweep.processes import ctrl_c_kept_from_children, end_with_parent
 from medsweep.sources.protocol import ImageSource
 
 _CHUNK_BYTES = 4 << 20
@@ -149,7 +146,7 @@ def read_all(
     with _pool(reader, workers) as pool:
         try:
             for chunk in chunks:
-                with _ctrl_c_kept_from_children():
+                with ctrl_c_kept_from_children():
                     waiting.append((chunk, pool.submit(_read, chunk)))
                 if len(waiting) >= _CHUNKS_A_WORKER * workers:
                     yield _answer(waiting)
@@ -206,35 +203,11 @@ def _pool(reader: Reader, workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(reader,))
 
 
-@contextmanager
-def _ctrl_c_kept_from_children() -> Iterator[None]:
-    """Ctrl-C reaches every process of a terminal; the workers, which `submit` starts, leave it to this one to answer.
-
-    A child inherits which signals are blocked from its first instruction on; this process gets what came meanwhile.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _start(reader: Reader) -> None:
     global _reader
     _reader = reader
     _one_thread()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    # A worker of a killed driver would wait for work for ever.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()
 
 
 def _one_thread() -> None:

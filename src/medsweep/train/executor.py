@@ -5,12 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
-import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from medsweep.processes import ctrl_c_kept_from_children, end_with_parent
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
@@ -53,11 +54,13 @@ class Workers:
             down = False
             try:
                 while waiting and len(running) < self.count:
-                    future = self._executor.submit(function, tasks[waiting[0]])
+                    with ctrl_c_kept_from_children():
+                        future = self._executor.submit(function, tasks[waiting[0]])
                     running[future] = waiting.popleft()
                 if not running and suspects:
                     # Alone, so that another death tells whose fault it was.
-                    future = self._executor.submit(function, tasks[suspects[0]])
+                    with ctrl_c_kept_from_children():
+                        future = self._executor.submit(function, tasks[suspects[0]])
                     running[future] = suspects.popleft()
             except BrokenExecutor:
                 down = True
@@ -121,16 +124,8 @@ def local_workers(count: int, prepare: Callable[[], None]) -> Workers:
 
 
 def _start(prepare: Callable[[], None]) -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        # A driver that was killed can't stop its workers: they must notice, or they would wait for ever.
-        threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
+    end_with_parent()
     prepare()
-
-
-def _leave_with(sentinel: Any) -> None:
-    multiprocessing.connection.wait([sentinel])
-    os._exit(1)
 
 
 def _kill(process: int) -> None:
