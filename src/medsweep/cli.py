@@ -58,7 +58,7 @@ class Size(StrEnum):
 
 def main() -> None:
     """The entry point: an error that is the user's to mend is one line and exit code 2, never a traceback."""
-    # An empty value stops mlflow#15713: a run id in the environment takes nested runs away from their parent.
+    # A run id in the environment would take nested runs away from their parent (mlflow#15713).
     os.environ.pop("MLFLOW_RUN_ID", None)
     try:
         app()
