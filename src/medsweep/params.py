@@ -258,6 +258,7 @@ class Evaluate(Section):
     bootstrap: Bootstrap
     calibration_bins: Annotated[int, Field(ge=2, le=100)]
     worst_mistakes: Annotated[int, Field(ge=0, le=200)]
+    parts: list[str]
 
 
 class Params(Section):

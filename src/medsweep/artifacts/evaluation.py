@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medsweep.artifacts import files
+from medsweep.artifacts.section import Section
 from medsweep.errors import ArtifactError
 
 _MADE_BY = "evaluate"
@@ -46,6 +47,7 @@ class EvaluationReport:
         digests: of the model, the test split and the parameters.
         key: names this evaluation in the run log and in MLflow.
         synthetic: True where the images are synthetic.
+        sections: what the parts of `evaluate.parts` found, in the order of the report.
     """
 
     metrics: Mapping[str, Estimate]
@@ -62,6 +64,7 @@ class EvaluationReport:
     digests: Mapping[str, str]
     key: str
     synthetic: bool
+    sections: tuple[Section, ...] = ()
 
     def save(self, path: Path, *, metrics_path: Path) -> None:
         """Write the whole report, and the short form that DVC shows as metrics."""
@@ -83,6 +86,7 @@ class EvaluationReport:
             found["metrics"] = {name: Estimate(**each) for name, each in found["metrics"].items()}
             for name in ("class_names", "threshold"):
                 found[name] = tuple(found[name])
+            found["sections"] = tuple(Section.of(each) for each in found["sections"])
             return cls(**found)
         except (KeyError, TypeError) as error:
             raise files.damaged(path, f"is not a report of this version ({error}).", made_by=_MADE_BY) from None

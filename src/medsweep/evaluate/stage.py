@@ -7,7 +7,7 @@ import math
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,9 @@ from medsweep.artifacts.evaluation import Estimate, EvaluationReport
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.artifacts.run_log import RunLog
 from medsweep.artifacts.trained import TrainedModel
-from medsweep.errors import ArtifactError, DataError
+from medsweep.errors import ArtifactError, DataError, unknown_name
 from medsweep.evaluate import figures, note, plot_data, predictions, usage
+from medsweep.evaluate.parts import PARTS, Evaluated
 from medsweep.evaluate.predict import batch_for, predict
 from medsweep.layout import Layout
 from medsweep.params import Params, dotted
@@ -33,6 +34,7 @@ from medsweep.tracking.system import SystemSampler
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import TaskID
 
 ORACLE_COLUMN = "oracle_score"
 """The kept column in which phantoms carry the score of an oracle that reads their latent descriptors."""
@@ -108,6 +110,9 @@ def run(params: Params, layout: Layout, console: Console) -> EvaluateSummary:
         DataError: the test split is empty, or a probability is NaN.
     """
     started = time.monotonic()
+    for name in params.evaluate.parts:
+        if name not in PARTS:
+            raise unknown_name("part", name, list(PARTS), where="evaluate.parts")
     manifest = TrainedModel.load(layout.trained, model=layout.model)
     split = PreparedSplit.load(layout.prepared_split("test"))
     _check_fit(manifest, split, layout)
@@ -140,6 +145,7 @@ def run(params: Params, layout: Layout, console: Console) -> EvaluateSummary:
             probabilities = _predict(params, layout, split, console)
             decisions = decide(split.task, probabilities, manifest.threshold)
             report = _report(params, manifest, split, probabilities, decisions, digests, key)
+            report = _with_parts(params, layout, work, manifest, split, probabilities, decisions, report, console)
             _write(work, params, split, probabilities, decisions, report)
         _move_in(work, layout)
 
@@ -237,6 +243,35 @@ def _report(
         key=key,
         synthetic=split.synthetic or manifest.synthetic,
     )
+
+
+def _with_parts(
+    params: Params,
+    layout: Layout,
+    work: Path,
+    manifest: TrainedModel,
+    split: PreparedSplit,
+    probabilities: NDArray[np.float64],
+    decisions: NDArray[np.int64],
+    report: EvaluationReport,
+    console: Console,
+) -> EvaluationReport:
+    """The report with what each wanted part found, in the table's order."""
+    sections = []
+    wanted = [name for name in PARTS if name in params.evaluate.parts]
+    with progress_bar(console) as bar:
+        for name in wanted:
+            task = bar.add_task("evaluate", total=1.0, detail=name)
+
+            def advance(done: float, task: TaskID = task) -> None:
+                bar.update(task, completed=done)
+
+            evaluated = Evaluated(
+                params, layout, split, manifest, probabilities, decisions, report, work / "plots", advance
+            )
+            sections.append(PARTS[name](evaluated))
+            advance(1.0)
+    return replace(report, sections=tuple(sections))
 
 
 def _oracle_auroc(split: PreparedSplit) -> float | None:

@@ -1,0 +1,51 @@
+"""What an evaluation consists of beyond its metrics: one row a part, each a function to a Section of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medsweep.artifacts.evaluation import EvaluationReport
+from medsweep.artifacts.prepared import PreparedSplit
+from medsweep.artifacts.section import Section
+from medsweep.artifacts.trained import TrainedModel
+from medsweep.layout import Layout
+from medsweep.params import Params
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a part may look at. A part changes none of it, and what it finds steers nothing.
+
+    Args:
+        params: `evaluate` decides what a part does; `runtime` only how fast.
+        layout: where the inputs are.
+        split: the test split, (N, H, W, C).
+        manifest: of the model.
+        probabilities: (N, K).
+        decisions: (N,) or (N, L).
+        report: the metrics with their intervals.
+        plots: the folder for figures, which becomes reports/plots.
+        advance: told a part's progress: the share done (0 to 1).
+    """
+
+    params: Params
+    layout: Layout
+    split: PreparedSplit
+    manifest: TrainedModel
+    probabilities: NDArray[np.float64]
+    decisions: NDArray[Any]
+    report: EvaluationReport
+    plots: Path
+    advance: Callable[[float], None]
+
+
+Part = Callable[[Evaluated], Section]
+
+PARTS: dict[str, Part] = {}
+"""The parts by name, in the order of the report. `evaluate.parts` lists those to run."""
