@@ -210,22 +210,22 @@ class _Arrays:
         return self._views[policy]
 
 
-_OPEN_ARRAYS: dict[str, _Arrays] = {}
-_OPEN_NETWORKS: OrderedDict[tuple[str, str], _Network] = OrderedDict()
+_OPEN_ARRAYS: dict[TrainingData, _Arrays] = {}
+_OPEN_NETWORKS: OrderedDict[tuple[TrainingData, str], _Network] = OrderedDict()
 
 
 def _arrays(data: TrainingData) -> _Arrays:
-    if data.digest not in _OPEN_ARRAYS:
+    if data not in _OPEN_ARRAYS:
         _OPEN_ARRAYS.clear()
         _OPEN_NETWORKS.clear()
-        _OPEN_ARRAYS[data.digest] = _Arrays(data)
-    return _OPEN_ARRAYS[data.digest]
+        _OPEN_ARRAYS[data] = _Arrays(data)
+    return _OPEN_ARRAYS[data]
 
 
 def _network(task: FitTask) -> _Network:
     """The trial's traced network: kept from its last segment where this worker had it, else built."""
     arrays = _arrays(task.data)
-    key = (task.data.digest, repr((task.config, task.max_epochs)))
+    key = (task.data, repr((task.config, task.max_epochs)))
     if key in _OPEN_NETWORKS:
         _OPEN_NETWORKS.move_to_end(key)
         return _OPEN_NETWORKS[key]
