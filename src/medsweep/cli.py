@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from medsweep import params as parameters
 from medsweep.errors import MedsweepError, StoreError
 from medsweep.layout import Layout
 
@@ -73,6 +72,8 @@ def main() -> None:
 
 
 def _open() -> tuple[Params, Layout]:
+    from medsweep import params as parameters  # here, for pydantic would be half of what --help takes
+
     layout = Layout.find()
     return parameters.load(layout.params), layout
 
