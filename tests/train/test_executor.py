@@ -77,6 +77,19 @@ def test_deaths_are_the_task_s_own_whatever_else_was_in_flight(count: int, tmp_p
         assert answers(workers, ["5"]) == {0: 5}, "the workers were not replaced"
 
 
+def test_workers_are_replaced_after_a_life_of_tasks() -> None:
+    made: list[Executor] = []
+
+    def make() -> Executor:
+        made.append(ThreadPoolExecutor(2))
+        return made[-1]
+
+    with Workers(make, 2, tasks_a_life=3) as workers:
+        for number in range(12):
+            assert answers(workers, [f"{number}", "7"]) == {0: number, 1: 7}
+    assert len(made) == 4  # after six tasks each time, while nothing is in flight
+
+
 class BrokenWhenIdle(Executor):
     """A pool whose worker died between two tasks: it breaks when the next task is handed in."""
 
