@@ -60,6 +60,46 @@ class Image(Section):
     fit: Literal["pad", "crop", "stretch"]
 
 
+class Limits(Section):
+    """What one file may ask for; a file that asks for more is refused with a reason.
+
+    All but `seconds` are checked from headers before anything is decoded. `memory_mb` also bounds what a reading
+    process may take besides what it needs at its start (where the system can bound it: not on Windows).
+    """
+
+    megapixels: Annotated[float, Field(gt=0.0, le=170.0)]
+    file_mb: Annotated[int, Field(ge=1, le=8192)]
+    memory_mb: Annotated[int, Field(ge=64, le=65536)]
+    seconds: Annotated[float, Field(ge=1.0, le=3600.0)]
+
+    @property
+    def pixels(self) -> int:
+        """The most pixels of an image (of a frame)."""
+        return int(self.megapixels * 1_000_000)
+
+    @property
+    def file_bytes(self) -> int:
+        return self.file_mb << 20
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.memory_mb << 20
+
+
+class GivenWindow(Section):
+    """A window in modality units (Hounsfield units in CT)."""
+
+    center: float
+    width: Annotated[float, Field(gt=0.0)]
+
+
+Window = Annotated[
+    Annotated[Literal["file", "full_range", "min_max", "lung", "bone", "soft_tissue", "brain"], Tag("<name>")]
+    | Annotated[GivenWindow, Tag("<window>")],
+    Discriminator(lambda value: "<name>" if isinstance(value, str) else "<window>"),
+]
+
+
 class Clahe(Section):
     """Contrast-limited adaptive histogram equalisation: clip limit, and tiles along each side."""
 
@@ -70,10 +110,13 @@ class Clahe(Section):
 class Intensity(Section):
     """How stored values become intensities.
 
+    `window` is for DICOM files alone and comes first: the file's own VOI LUT or window, a preset, or one in modality
+    units.
     `full_range` divides by the true bit depth's largest value; `percentile_clip` spreads the given percentiles of
     each image over the full range; `clahe` equalises after the full-range scaling.
     """
 
+    window: Window
     method: Literal["full_range", "percentile_clip", "clahe"]
     percentiles: tuple[float, float]
     clahe: Clahe
@@ -129,6 +172,7 @@ class Prepare(Section):
     source: Source
     image: Image
     intensity: Intensity
+    limits: Limits
     split: Split
     checks: Checks
 

@@ -1,9 +1,13 @@
-"""One image file → its pixels as they were stored, upright. PNG, JPEG, BMP, TIFF and npy; nothing else is opened."""
+"""One image file → its pixels, upright. PNG, JPEG, BMP, TIFF, npy and DICOM; nothing else is opened.
+
+What a file asks for is read from its header and held against the limits before anything is decoded.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from medsweep import params
 from medsweep.artifacts.record import RawImage
 from medsweep.errors import DataError
+from medsweep.imaging.dicom import DicomImage
+from medsweep.imaging.dicom_header import looks_like_dicom
 
 cv2.setNumThreads(1)  # parallel work is whole images; threads inside one would only compete
 
-MAX_BYTES = 512 << 20
-MAX_PIXELS = 100_000_000
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 _NPY_MAGIC = b"\x93NUMPY"
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 274, 258, 262
@@ -36,86 +41,140 @@ _REFUSED = {
 }
 
 
-def decode(path: Path) -> RawImage:
-    """Decode a file by its content (not its name).
+class Decoder:
+    """Decodes files by their content (not their name).
 
-    Grey images come back as (h, w), all others as RGB (h, w, 3). Depths below 8 bits are spread over 0 to 255; 12-bit
-    TIFF keeps its values with `largest` 4095; 16 bits are kept. Palettes are looked up, EXIF orientation is applied,
-    transparent pixels are composited on black. `content` is the SHA-256 of the file.
-
-    Raises:
-        DataError: the file is missing, of another kind, damaged, truncated, larger than 512 MiB or 100 megapixels
-            (read from its header), animated or of several pages, or has values without a known white.
+    Args:
+        limits: what a file may ask for.
+        window: which values of a DICOM file become black and white.
     """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"is larger than {MAX_BYTES >> 20} MiB.", where=str(path))
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror or error}).", where=str(path)) from None
-    return decode_bytes(data, name=str(path))
+
+    def __init__(self, limits: params.Limits, window: params.Window) -> None:
+        self._limits = limits
+        self._window = window
+        # Frames of one file follow each other: it is parsed once for all of them.
+        self._kept: tuple[Path, DicomImage] | None = None
+
+    def decode(self, path: Path, frame: int | None = None) -> RawImage:
+        """The pixels of a file, or of one frame of a DICOM file.
+
+        Grey images come back as (h, w), all others as RGB (h, w, 3). Depths below 8 bits are spread over 0 to 255;
+        12-bit TIFF keeps its values with `largest` 4095; 16 bits are kept. Palettes are looked up, EXIF orientation is
+        applied, transparent pixels are composited on black. DICOM is decoded as `DicomImage.frame` says. `content` is
+        the SHA-256 of the file.
+
+        Args:
+            path: the file.
+            frame: which frame, from 0; None for a file that must hold one only.
+
+        Raises:
+            DataError: the file is missing, of another kind, damaged, truncated, larger than the limits (read from its
+                header), animated or of several pages, or has values without a known white.
+            MedsweepError: this is DICOM, and the extra `dicom` is not installed.
+        """
+        if self._kept is not None and self._kept[0] == path:
+            return self._frame(self._kept[1], frame)
+        data = self._read(path)
+        if looks_like_dicom(data[:132]):
+            image = DicomImage.open(data, name=str(path), limits=self._limits)
+            if image.frames > 1:
+                self._kept = (path, image)
+            return self._frame(image, frame)
+        return self.decode_bytes(data, name=str(path))
+
+    def decode_bytes(self, data: bytes, *, name: str) -> RawImage:
+        """Decode a file's content as `decode` does; messages call it `name`."""
+        if not data:
+            raise DataError("is empty.", where=name)
+        if looks_like_dicom(data[:132]):
+            return self._frame(DicomImage.open(data, name=name, limits=self._limits), None)
+        try:
+            pixels, largest = self._npy(data, name) if data.startswith(_NPY_MAGIC) else self._raster(data, name)
+        except DataError:
+            raise
+        except UnidentifiedImageError:
+            raise DataError("is not a PNG, JPEG, BMP, TIFF, npy or DICOM image.", where=name) from None
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            raise self._too_large(name) from None
+        except MemoryError:
+            raise self._too_much(name) from None
+        except Exception as error:  # decoders raise nearly anything on damaged files
+            raise DataError(f"is damaged or truncated ({error or type(error).__name__}).", where=name) from None
+        return RawImage(np.ascontiguousarray(pixels), largest, hashlib.sha256(data).hexdigest())
+
+    def _frame(self, image: DicomImage, frame: int | None) -> RawImage:
+        if frame is None and image.frames > 1:
+            raise DataError(
+                f"holds {image.frames} frames; one image a file is needed.",
+                where=image.name,
+                fix="The source of the kind dicom reads frames.",
+            )
+        return image.frame(frame or 0, self._window)
+
+    def _read(self, path: Path) -> bytes:
+        try:
+            # Devices and pipes have no end.
+            if not path.is_file() and path.exists():
+                raise DataError("is not a file.", where=str(path))
+            if path.stat().st_size > self._limits.file_bytes:
+                raise DataError(f"is larger than {self._limits.file_mb} MiB.", where=str(path))
+            return path.read_bytes()
+        except OSError as error:
+            raise DataError(f"cannot be read ({error.strerror or error}).", where=str(path)) from None
+
+    def _too_large(self, name: str) -> DataError:
+        return DataError(f"has more than {self._limits.megapixels:g} megapixels.", where=name)
+
+    def _too_much(self, name: str) -> DataError:
+        return DataError(f"needs more than {self._limits.memory_mb} MiB once decoded.", where=name)
+
+    def _check_size(self, rows: int, columns: int, bytes_a_pixel: int, name: str) -> None:
+        if rows * columns > self._limits.pixels:
+            raise self._too_large(name)
+        if rows * columns * bytes_a_pixel > self._limits.memory_bytes:
+            raise self._too_much(name)
+
+    def _npy(self, data: bytes, name: str) -> tuple[NDArray[Any], int]:
+        """A uint8 or uint16 array (h, w), (h, w, 1) or (h, w, 3); nothing is unpickled."""
+        stream = io.BytesIO(data)
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+        if dtype.kind != "u" or dtype.itemsize > 2:
+            raise DataError(f"holds values of the type {dtype}; uint8 or uint16 is needed.", where=name)
+        if not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))) or 0 in shape:
+            raise DataError(f"has the shape {shape}; (h, w) or (h, w, 3) is needed.", where=name)
+        count = math.prod(shape)
+        self._check_size(shape[0], shape[1], count // (shape[0] * shape[1]) * dtype.itemsize, name)
+        start = stream.tell()
+        if len(data) - start != count * dtype.itemsize:
+            raise DataError(f"is truncated: the shape {shape} does not fit its size.", where=name)
+        pixels = np.frombuffer(data, dtype=dtype, offset=start).reshape(shape, order="F" if fortran else "C")
+        if pixels.ndim == 3 and pixels.shape[2] == 1:
+            pixels = pixels[:, :, 0]
+        return pixels.astype(dtype.newbyteorder("=")), int(np.iinfo(dtype).max)
+
+    def _raster(self, data: bytes, name: str) -> tuple[NDArray[Any], int]:
+        with warnings.catch_warnings():
+            # Pillow's own limit, 89 megapixels, only warns; ours is checked below, before anything is decoded.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.filterwarnings("ignore", category=UserWarning)  # Pillow's remarks on odd metadata
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                self._check_size(image.height, image.width, len(image.getbands()) * _sample_bytes(image.mode), name)
+                if image.mode in _REFUSED:
+                    raise DataError(f"cannot be used: {_REFUSED[image.mode]}.", where=name)
+                if getattr(image, "n_frames", 1) > 1:
+                    raise DataError("holds several pages or frames; one image a file is needed.", where=name)
+                _check_sums(data)
+                deep = _bits(image, data)
+                image.load()
+                if deep == 16 and image.mode not in _WIDE_GREY:
+                    return _decode_deep_colour(data, image), 65535
+                return _decode_upright(image, deep, name)
 
 
-def decode_bytes(data: bytes, *, name: str) -> RawImage:
-    """Decode a file's content as `decode` does; messages call it `name`."""
-    if not data:
-        raise DataError("is empty.", where=name)
-    try:
-        pixels, largest = _decode_npy(data, name) if data.startswith(_NPY_MAGIC) else _decode_raster(data, name)
-    except DataError:
-        raise
-    except UnidentifiedImageError:
-        raise DataError("is not a PNG, JPEG, BMP, TIFF or npy image.", where=name) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large(name) from None
-    except Exception as error:  # decoders raise nearly anything on damaged files
-        raise DataError(f"is damaged or truncated ({error or type(error).__name__}).", where=name) from None
-    return RawImage(np.ascontiguousarray(pixels), largest, hashlib.sha256(data).hexdigest())
-
-
-def _too_large(name: str) -> DataError:
-    return DataError(f"has more than {MAX_PIXELS // 1_000_000} megapixels.", where=name)
-
-
-def _decode_npy(data: bytes, name: str) -> tuple[NDArray[Any], int]:
-    """A uint8 or uint16 array (h, w), (h, w, 1) or (h, w, 3); nothing is unpickled."""
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
-    if dtype.kind != "u" or dtype.itemsize > 2:
-        raise DataError(f"holds values of the type {dtype}; uint8 or uint16 is needed.", where=name)
-    if not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))) or 0 in shape:
-        raise DataError(f"has the shape {shape}; (h, w) or (h, w, 3) is needed.", where=name)
-    if shape[0] * shape[1] > MAX_PIXELS:
-        raise _too_large(name)
-    start = stream.tell()
-    count = int(np.prod(shape, dtype=np.int64))
-    if len(data) - start != count * dtype.itemsize:
-        raise DataError(f"is truncated: the shape {shape} does not fit its size.", where=name)
-    pixels = np.frombuffer(data, dtype=dtype, offset=start).reshape(shape, order="F" if fortran else "C")
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[:, :, 0]
-    return pixels.astype(dtype.newbyteorder("=")), int(np.iinfo(dtype).max)
-
-
-def _decode_raster(data: bytes, name: str) -> tuple[NDArray[Any], int]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        warnings.filterwarnings("ignore", category=UserWarning)  # Pillow's remarks on odd metadata
-        _check_sums(data)
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise _too_large(name)
-            if image.mode in _REFUSED:
-                raise DataError(f"cannot be used: {_REFUSED[image.mode]}.", where=name)
-            if getattr(image, "n_frames", 1) > 1:
-                raise DataError("holds several pages or frames; one image a file is needed.", where=name)
-            deep = _bits(image, data)
-            image.load()
-            if deep == 16 and image.mode not in _WIDE_GREY:
-                return _decode_deep_colour(data, image), 65535
-            return _decode_upright(image, deep, name)
+def _sample_bytes(mode: str) -> int:
+    return 2 if mode in _WIDE_GREY else 4 if mode in ("I", "F") else 1
 
 
 def _check_sums(data: bytes) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import warnings
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medsweep.errors import DataError
+from medsweep.errors import DataError, MedsweepError
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -53,8 +54,8 @@ def metadata_of(path: Path) -> dict[str, str]:
     """The header of a DICOM file as text, without anything that names a person: for looking for shortcuts.
 
     The keys are DICOM keywords (`gggg,eeee` for what has none, as private elements). The values are: coded strings,
-    numbers and ages as they are (at most 64 characters); other text (station, institution, descriptions …) as `#` and
-    a short digest, so that it can be compared and not read; `present` for names, identifiers, UIDs, dates, times,
+    numbers and ages as they are (at most 64 characters); other text (station, institution, descriptions …) and all
+    private values as `#` and a short digest, so that they can be compared and not read; `present` for names, identifiers, UIDs, dates, times,
     sequences and binary values; an empty string where the element is there without a value. What is absent has no
     key. Pixels are neither read nor described. A file that is no DICOM gives an empty mapping.
 
@@ -100,7 +101,7 @@ def describe(dataset: FileDataset) -> dict[str, str]:
 
 
 def _shown(keyword: str, vr: str, value: Any, little: bool) -> str:
-    if value is None or (isinstance(value, bytes | str) and not value.strip(b"\0 " if isinstance(value, bytes) else " ")):
+    if value is None or value in ("", b"") or (isinstance(value, bytes) and not value.strip(b" ")):
         return ""
     if keyword in _PRESENT_ONLY or (vr in _PRESENT_ONLY_VRS and keyword not in _OPEN_TEXT):
         return "present"
@@ -110,14 +111,12 @@ def _shown(keyword: str, vr: str, value: Any, little: bool) -> str:
         text = value.decode("latin-1").strip(" \0")
     else:
         text = "\\".join(map(str, value)) if isinstance(value, list | tuple) else str(value).strip()
-    if vr in _OPEN_VRS or keyword in _OPEN_TEXT:
+    if keyword and (vr in _OPEN_VRS or keyword in _OPEN_TEXT):
         return text[:_VALUE_LENGTH]
     return "#" + hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 def _numbers(value: bytes, code: str) -> str:
-    import struct
-
     size = struct.calcsize(code)
     count = min(len(value) // size, 8)
     return "\\".join(f"{each:g}" for each in struct.unpack_from(code[0] + code[1] * count, value))
@@ -151,12 +150,61 @@ def parse(data: bytes, *, name: str, largest: int, pixels: bool) -> FileDataset:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's remarks on odd values
-            data = _inflated(data, name, largest, whole=pixels)
-            return pydicom.dcmread(io.BytesIO(data), force=True, stop_before_pixels=not pixels)
-    except DataError:
+            # The UID stands in the file meta information, which is short: others are not parsed twice.
+            if data[PREFIX_AT : PREFIX_AT + 4] == PREFIX and DEFLATED.encode() in data[:4096]:
+                inflated = _parse_deflated(data, name, largest, pixels=pixels)
+                if inflated is not None:
+                    return inflated
+            found: FileDataset = pydicom.dcmread(io.BytesIO(data), force=True, stop_before_pixels=not pixels)
+            return found
+    except (DataError, MemoryError):
         raise
     except Exception as error:  # on damaged files pydicom raises nearly anything
         raise damaged(error, name) from None
+
+
+def _parse_deflated(data: bytes, name: str, largest: int, *, pixels: bool) -> FileDataset | None:
+    """The data set of a deflated file, or None where the file is not deflated after all.
+
+    pydicom inflates all there is at once; here zlib is asked for one bounded piece after the other, so that a bomb
+    ends at the limit and not in memory.
+    """
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.filereader import read_dataset
+
+    stream = io.BytesIO(data)
+    stream.seek(PREFIX_AT + 4)
+    meta = FileMetaDataset(read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2))
+    if meta.get("TransferSyntaxUID") != DEFLATED:
+        return None
+    content, complete = _inflated(data[stream.tell() :], largest)
+    if pixels and not complete:
+        more = len(content) > largest
+        raise DataError(
+            f"inflates to more than {largest >> 20} MiB." if more else "is truncated: its deflated data end early.",
+            where=name,
+        )
+    buffer = io.BytesIO(content)
+    stop = None if pixels else lambda tag, vr, length: tag.group == 0x7FE0
+    found = read_dataset(buffer, False, True, stop_when=stop)
+    whole = FileDataset(buffer, found, data[:PREFIX_AT], meta, False, True)
+    whole.set_original_encoding(False, True, found._character_set)
+    return whole
+
+
+def _inflated(data: bytes, largest: int) -> tuple[bytes, bool]:
+    """The inflated bytes, a piece more than `largest` at most, and whether these are all."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    parts: list[bytes] = []
+    total = 0
+    while total <= largest and not inflater.eof:
+        part = inflater.decompress(data, _INFLATE_STEP)
+        data = inflater.unconsumed_tail
+        if not part and not data:
+            break
+        total += len(part)
+        parts.append(part)
+    return b"".join(parts), inflater.eof
 
 
 def damaged(error: Exception, name: str) -> DataError:
@@ -173,45 +221,7 @@ def require_pydicom() -> Any:
     try:
         import pydicom
     except ImportError:
-        from medsweep.errors import MedsweepError
-
         raise MedsweepError(
             "reading DICOM needs packages that are not installed.", fix="Run: pip install 'medsweep[dicom]'"
         ) from None
     return pydicom
-
-
-def _inflated(data: bytes, name: str, largest: int, *, whole: bool) -> bytes:
-    """A deflated file as it would be without deflation; any other file as it is.
-
-    zlib is asked for a bounded piece at a time: a bomb ends at the limit, not in memory.
-    """
-    # The UID stands in the file meta information, which is short; searching saves parsing every file twice.
-    if data[PREFIX_AT : PREFIX_AT + 4] != PREFIX or DEFLATED.encode() not in data[:4096]:
-        return data
-    from pydicom.filereader import read_dataset
-    from pydicom.uid import ExplicitVRLittleEndian
-    from pydicom.filebase import DicomBytesIO
-    from pydicom.filewriter import write_file_meta_info
-
-    stream = io.BytesIO(data)
-    stream.seek(PREFIX_AT + 4)
-    meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
-    if meta.get("TransferSyntaxUID") != DEFLATED:
-        return data
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    rest, parts, total = data[stream.tell() :], [], 0
-    while rest and not inflater.eof:
-        part = inflater.decompress(rest, _INFLATE_STEP)
-        rest = inflater.unconsumed_tail
-        total += len(part)
-        parts.append(part)
-        if total > largest:
-            if not whole:
-                break
-            raise DataError(f"inflates to more than {largest >> 20} MiB.", where=name)
-        if not part and not rest:
-            break
-    if whole and not inflater.eof:
-        raise DataError("is truncated: its deflated data end early.", where=name)
-    return data

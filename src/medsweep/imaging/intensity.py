@@ -32,8 +32,10 @@ def to_intensity(raw: RawImage, intensity: params.Intensity, channels: Literal[1
     Returns:
         (h, w, channels) float32 in [0, 1].
     """
-    scaled = _with_channels(raw.pixels.astype(np.float32), channels) / np.float32(raw.largest)
-    scaled = _unit(scaled)
+    # In place: of a large image, each copy would take as much as a limit on memory leaves for all of them.
+    scaled = _with_channels(raw.pixels.astype(np.float32), channels)
+    scaled /= np.float32(raw.largest)
+    np.clip(scaled, 0.0, 1.0, out=scaled)
     if scaled.min() == scaled.max():
         return scaled
     if intensity.method == "percentile_clip":

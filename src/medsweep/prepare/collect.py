@@ -15,7 +15,8 @@ from medsweep.artifacts.files import digest_file
 from medsweep.artifacts.record import ImageRecord
 from medsweep.errors import DataError
 from medsweep.layout import SPLITS
-from medsweep.prepare.reading import Chunk, Reader, read_all
+from medsweep.prepare.reading import Chunk, Reader
+from medsweep.prepare.workers import read_all
 from medsweep.prepare.spool import NameSpool, PixelSpool
 from medsweep.prepare.table import NO_SPLIT, ImageTable
 

@@ -114,7 +114,7 @@ def run(params: Params, layout: Layout, console: Console) -> PrepareSummary:
     """
     prepare = params.prepare
     source = open_source(prepare.source, layout.root)
-    reader = Reader(source, prepare.image, prepare.intensity)
+    reader = Reader(source, prepare.image, prepare.intensity, prepare.limits)
     value_range = int(np.iinfo(reader.dtype).max)
     with _spools(params, layout) as (folder, closes):
         names = closes.enter_context(closing(NameSpool(folder)))
@@ -151,7 +151,7 @@ def inspect(params: Params, layout: Layout, console: Console) -> PrepareSummary:
         ParamsError, DataError: as `run` raises them.
     """
     source = open_source(params.prepare.source, layout.root)
-    reader = Reader(source, params.prepare.image, params.prepare.intensity)
+    reader = Reader(source, params.prepare.image, params.prepare.intensity, params.prepare.limits)
     with _spools(params, layout) as (folder, closes):
         names = closes.enter_context(closing(NameSpool(folder)))
         found = _examine(params, layout, console, reader, names, None, None)

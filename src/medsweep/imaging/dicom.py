@@ -1,0 +1,280 @@
+"""DICOM files → grey or RGB images as a viewer shows them: pydicom decodes, what its checks let pass is refused here."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medsweep import params
+from medsweep.artifacts.record import RawImage
+from medsweep.errors import DataError
+from medsweep.imaging.dicom_header import DEFLATED, damaged, parse
+from medsweep.imaging.dicom_values import DISPLAYED, Stored, displayed
+
+if TYPE_CHECKING:
+    from pydicom.dataset import FileDataset
+
+NATIVE = ""
+# By transfer syntax, which of pydicom's plugins decodes: always the same one, so that the same file gives the same
+# pixels. None of them is under the GPL; Pillow reads JPEG because it withstands damaged files best.
+SYNTAXES: dict[str, tuple[str, str]] = {
+    "1.2.840.10008.1.2": ("Implicit VR Little Endian", NATIVE),
+    "1.2.840.10008.1.2.1": ("Explicit VR Little Endian", NATIVE),
+    DEFLATED: ("Deflated Explicit VR Little Endian", NATIVE),
+    "1.2.840.10008.1.2.2": ("Explicit VR Big Endian", NATIVE),
+    "1.2.840.10008.1.2.5": ("RLE Lossless", "pylibjpeg"),
+    "1.2.840.10008.1.2.4.50": ("JPEG Baseline (Process 1)", "pillow"),
+    "1.2.840.10008.1.2.4.51": ("JPEG Extended (Process 2 and 4)", "pillow"),
+    "1.2.840.10008.1.2.4.57": ("JPEG Lossless (Process 14)", "gdcm"),
+    "1.2.840.10008.1.2.4.70": ("JPEG Lossless SV1", "gdcm"),
+    "1.2.840.10008.1.2.4.80": ("JPEG-LS Lossless", "pyjpegls"),
+    "1.2.840.10008.1.2.4.81": ("JPEG-LS Near-Lossless", "pyjpegls"),
+    "1.2.840.10008.1.2.4.90": ("JPEG 2000 Lossless", "pylibjpeg"),
+    "1.2.840.10008.1.2.4.91": ("JPEG 2000", "pylibjpeg"),
+    "1.2.840.10008.1.2.4.201": ("High-Throughput JPEG 2000 Lossless", "pylibjpeg"),
+    "1.2.840.10008.1.2.4.202": ("High-Throughput JPEG 2000 Lossless RPCL", "pylibjpeg"),
+    "1.2.840.10008.1.2.4.203": ("High-Throughput JPEG 2000", "pylibjpeg"),
+}
+_EXTENDED = "1.2.840.10008.1.2.4.51"
+_GREY = ("MONOCHROME1", "MONOCHROME2")
+_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_MOST_FRAMES = 100_000
+
+
+@dataclass(frozen=True)
+class DicomImage:
+    """A DICOM file whose header makes sense and stays within the limits; its frames are decoded one at a time.
+
+    Args:
+        dataset: the file.
+        name: what messages call it.
+        content: SHA-256 (hex) of the file.
+        frames: how many it holds.
+    """
+
+    dataset: FileDataset
+    name: str
+    content: str
+    frames: int
+    rows: int
+    columns: int
+    samples: int
+    bits_allocated: int
+    bits: int
+    photometric: str
+    syntax: str
+
+    @classmethod
+    def open(cls, data: bytes, *, name: str, limits: params.Limits) -> DicomImage:
+        """Read the header and check it; no pixel is decoded.
+
+        Raises:
+            DataError: the file is damaged, holds no image, contradicts itself, is larger than the limits, or uses
+                what cannot be read.
+            MedsweepError: the extra `dicom` is not installed.
+        """
+        dataset = parse(data, name=name, largest=limits.memory_bytes, pixels=True)
+        content = hashlib.sha256(data).hexdigest()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return cls._checked(dataset, name, content, limits)
+        except DataError as error:
+            raise DataError(error.message, where=name) from None
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise damaged(error, name) from None
+
+    @classmethod
+    def _checked(cls, dataset: FileDataset, name: str, content: str, limits: params.Limits) -> DicomImage:
+        if not any(each in dataset for each in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+            raise DataError("holds no pixels.")
+        if dataset.get("PixelDataProviderURL") or "Rows" not in dataset or "Columns" not in dataset:
+            raise DataError("holds no pixels that can be read.")
+        rows, columns = _whole(dataset, "Rows", 1, 65535), _whole(dataset, "Columns", 1, 65535)
+        samples = _whole(dataset, "SamplesPerPixel", 1, 4, absent=1)
+        frames = _whole(dataset, "NumberOfFrames", 1, _MOST_FRAMES, absent=1)
+        allocated = _whole(dataset, "BitsAllocated", 1, 64)
+        floating = "PixelData" not in dataset
+        bits = 0 if floating else _whole(dataset, "BitsStored", 1, allocated, absent=allocated)
+        photometric = str(dataset.get("PhotometricInterpretation") or "").strip().upper()
+        if rows * columns > limits.pixels:
+            raise DataError(f"has more than {limits.megapixels:g} megapixels.")
+        if rows * columns * samples * max(allocated, 8) // 8 > limits.memory_bytes:
+            raise DataError(f"needs more than {limits.memory_mb} MiB once decoded.")
+        if not floating:
+            if allocated not in (1, 8, 16, 32):
+                raise DataError(f"has {allocated} bits allocated; 1, 8, 16 and 32 can be read.")
+            if _whole(dataset, "HighBit", 0, 63, absent=bits - 1) != bits - 1:
+                raise DataError("does not store its values in the lowest bits (HighBit).")
+        if photometric in (*_GREY, "PALETTE COLOR"):
+            if samples != 1:
+                raise DataError(f"is {photometric} and has {samples} samples a pixel.")
+        elif photometric in _COLOUR:
+            if samples != 3 or floating:
+                raise DataError(f"is {photometric} and has {samples} samples a pixel.")
+        else:
+            raise DataError("has a photometric interpretation that cannot be read.")
+        syntax = _syntax(dataset)
+        found = cls(
+            dataset, name, content, frames, rows, columns, samples, allocated, bits, photometric, syntax
+        )
+        if SYNTAXES[syntax][1] == NATIVE and not floating:
+            found._check_length()
+        return found
+
+    def _check_length(self) -> None:
+        """Native pixel data are as long as the header says: pydicom takes the beginning of longer ones."""
+        stored = len(self.dataset.PixelData)
+        samples: float = 2 if self.photometric == "YBR_FULL_422" else self.samples
+        needed = -(-int(self.frames * self.rows * self.columns * samples) * self.bits_allocated // 8)
+        if stored < needed:
+            raise DataError(f"is truncated: {stored} bytes of pixels where its header says {needed}.")
+        # Padding to an even length may be anything, and more of it is harmless as long as it is no picture.
+        if any(self.dataset.PixelData[needed + needed % 2 :][:4096]):
+            raise DataError(f"has {stored} bytes of pixels where its header says {needed}.")
+
+    def frame(self, index: int, window: params.Window) -> RawImage:
+        """One frame as a viewer shows it.
+
+        Args:
+            index: from 0.
+            window: which values become black and white: see `dicom_values.displayed`. Colour has none.
+
+        Raises:
+            DataError: there is no such frame, or it cannot be decoded.
+        """
+        if not 0 <= index < self.frames:
+            raise DataError(f"has {self.frames} frames and no frame {index}.", where=self.name)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                pixels, largest = self._shown(self.stored(index), index, window)
+        except DataError as error:
+            raise DataError(error.message, where=self.name) from None
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise damaged(error, self.name) from None
+        content = self.content
+        if self.frames > 1:
+            content = hashlib.sha256(f"{self.content} {index}".encode()).hexdigest()
+        return RawImage(np.ascontiguousarray(pixels), largest, content)
+
+    def stored(self, index: int) -> NDArray[Any]:
+        """One frame's values as they are stored, decoded by pydicom; YBR as RGB.
+
+        Returns:
+            (h, w) or (h, w, 3), of the type that the header says.
+        """
+        from pydicom.pixels import get_decoder
+
+        plugin = SYNTAXES[self.syntax][1]
+        if plugin:
+            self._check_stream(index)
+        decoder = get_decoder(self.syntax)
+        array, _ = decoder.as_array(self.dataset, index=index, decoding_plugin=plugin)
+        expected = (self.rows, self.columns) if self.samples == 1 else (self.rows, self.columns, self.samples)
+        if array.shape != expected:
+            raise DataError(f"decodes to {array.shape} where its header says {expected}.")
+        return array
+
+    def _check_stream(self, index: int) -> None:
+        """A compressed frame's own header agrees with the file's, so that no decoder meets a size nobody checked."""
+        from pydicom.encaps import get_frame
+
+        stream = get_frame(
+            self.dataset.PixelData, index, number_of_frames=self.frames, extended_offsets=self._extended_offsets()
+        )
+        size = stream_size(stream)
+        if size is None:
+            if SYNTAXES[self.syntax][1] == "pylibjpeg" and "RLE" in SYNTAXES[self.syntax][0]:
+                return
+            raise DataError("has a compressed frame without a readable header.")
+        if size[:3] != (self.rows, self.columns, self.samples):
+            raise DataError(
+                f"has a compressed frame of {size[0]}×{size[1]} pixels and {size[2]} samples where its header says "
+                f"{self.rows}×{self.columns} and {self.samples}."
+            )
+        if size[3] > self.bits_allocated:
+            raise DataError(f"has a compressed frame of {size[3]} bits where its header says {self.bits_allocated}.")
+        if self.syntax == _EXTENDED and size[3] != 8:
+            raise DataError("is JPEG Extended with 12 bits, which no free decoder reads; save it in another syntax.")
+
+    def _extended_offsets(self) -> tuple[bytes, bytes] | None:
+        if "ExtendedOffsetTable" not in self.dataset or "ExtendedOffsetTableLengths" not in self.dataset:
+            return None
+        return self.dataset.ExtendedOffsetTable, self.dataset.ExtendedOffsetTableLengths
+
+    def _shown(self, stored: NDArray[Any], index: int, window: params.Window) -> tuple[NDArray[Any], int]:
+        if self.photometric == "PALETTE COLOR":
+            from pydicom.pixels import apply_color_lut
+
+            coloured = apply_color_lut(stored, self.dataset)[:, :, :3]
+            return coloured, int(np.iinfo(coloured.dtype).max)
+        if self.samples == 3:
+            if stored.dtype.kind != "u":
+                raise DataError("has colours with a sign.")
+            largest = (1 << self.bits) - 1
+            if self.bits <= 16:
+                if stored.max() > largest:
+                    raise DataError(f"has values beyond its {self.bits} stored bits.")
+                return stored.astype(np.uint8 if self.bits <= 8 else np.uint16), largest
+            return np.rint(stored * (DISPLAYED / largest)).astype(np.uint16), DISPLAYED
+        grey = Stored(stored, self.bits, stored.dtype.kind == "i", self.photometric == "MONOCHROME1")
+        return displayed(grey, self.dataset, index, window)
+
+
+def _whole(dataset: FileDataset, keyword: str, low: int, high: int, *, absent: int | None = None) -> int:
+    value: Any = dataset.get(keyword)
+    if (value is None or value == "") and absent is not None:
+        return absent
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        raise DataError(f"has a {keyword} that is no number.") from None
+    if not low <= number <= high:
+        raise DataError(f"has the {keyword} {number}; {low} to {high} can be read.")
+    return number
+
+
+def _syntax(dataset: FileDataset) -> str:
+    """The transfer syntax, or of a file without file meta information the one that it was parsed by."""
+    named = dataset.file_meta.get("TransferSyntaxUID")
+    if named is None:
+        implicit, little = dataset.original_encoding
+        return "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2"
+    if str(named) not in SYNTAXES:
+        raise DataError(f"has the transfer syntax {getattr(named, 'name', '')!r}, which cannot be read.")
+    return str(named)
+
+
+_NO_FRAME = (0xC4, 0xC8, 0xCC)
+
+
+def stream_size(stream: bytes) -> tuple[int, int, int, int] | None:
+    """Rows, columns, samples and bits that a JPEG, JPEG-LS or JPEG 2000 stream announces, or None where it is none."""
+    if stream[:2] == b"\xff\xd8":
+        place = 2
+        while place + 9 < len(stream) and stream[place] == 0xFF:
+            marker = stream[place + 1]
+            if marker == 0xFF:  # fill bytes
+                place += 1
+            elif (0xC0 <= marker <= 0xCF and marker not in _NO_FRAME) or marker == 0xF7:
+                rows, columns = int.from_bytes(stream[place + 5 : place + 7]), int.from_bytes(stream[place + 7 : place + 9])
+                return rows, columns, stream[place + 9], stream[place + 4]
+            else:
+                place += 2 + int.from_bytes(stream[place + 2 : place + 4])
+        return None
+    start = stream.find(b"\xff\x4f\xff\x51", 0, 65536) if stream[:4] in (b"\xff\x4f\xff\x51", b"\0\0\0\x0c") else -1
+    if start < 0 or len(stream) < start + 45:
+        return None
+    width, height, left, top = (int.from_bytes(stream[start + 8 + 4 * n : start + 12 + 4 * n]) for n in range(4))
+    samples = int.from_bytes(stream[start + 40 : start + 42])
+    return height - top, width - left, samples, (stream[start + 42] & 0x7F) + 1
