@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsweep.artifacts.record import ImageRecord
-from medsweep.errors import DataError
+from medsweep.errors import DataError, MedsweepError
 from medsweep.imaging.decode import Decoder
 from medsweep.imaging.pipeline import to_array
 from medsweep.params import Image, Intensity, Limits
@@ -103,6 +103,11 @@ class Reader:
             except MemoryError:
                 reason = f"needs more than {self.limits.memory_mb} MiB once decoded."
                 rejected.append((index, reason))
+                continue
+            except MedsweepError:
+                raise  # a package that is not installed, say: no file's fault
+            except Exception as error:  # whatever a strange image makes a library raise, it costs that image alone
+                rejected.append((index, f"cannot be prepared ({type(error).__name__}: {error})."))
                 continue
             place = len(kept)
             images[place] = prepared

@@ -115,11 +115,9 @@ class _Pool:
                     worker.take()
                 elif worker.process.sentinel in ready:
                     self._lost(worker, "a process that reads it dies")
-                elif worker.seconds > (
-                    self._reader.limits.seconds if worker.place >= 0 else max(_START_SECONDS, self._reader.limits.seconds)
-                ):
+                elif worker.seconds > (self._reader.limits.seconds if worker.place >= 0 else _START_SECONDS):
                     self._lost(worker, f"reading it takes longer than {self._reader.limits.seconds:g} seconds")
-            except (EOFError, OSError):
+            except (EOFError, ConnectionError):
                 self._lost(worker, "a process that reads it dies")
         self._hand_out()
 
@@ -129,19 +127,19 @@ class _Pool:
                 worker.give(self._queue.popleft())
 
     def _lost(self, worker: _Worker, what: str) -> None:
+        """Replace a worker; its chunk is read again, without the file at hand if that has happened before."""
         task, place = worker.task, worker.place
-        worker.close()
         assert task is not None
-        if place < 0:
-            if worker.started_before_task:
-                # Between two files: nobody's fault, and the chunk is read again.
-                place = -1
-            else:
-                raise MedsweepError("the processes that read images cannot start.", fix="Run again with free memory.")
-        else:
-            task.failures[place] = task.failures.get(place, 0) + 1
-            if task.failures[place] >= _ATTEMPTS:
-                task.refused[place] = f"{what}."
+        worker.close()
+        task.failures[place] = task.failures.get(place, 0) + 1
+        if task.failures[place] >= _ATTEMPTS:
+            if place < 0:  # between two files, or before the first: no file's fault
+                raise MedsweepError(
+                    "the processes that read images die.",
+                    where="runtime.workers",
+                    fix="The machine may be out of memory: run again, with fewer workers if it happens again.",
+                )
+            task.refused[place] = f"{what}."
         self._workers[self._workers.index(worker)] = _Worker(self._reader)
         self._queue.appendleft(task)
 
@@ -173,10 +171,6 @@ class _Worker:
         return int(self._progress[0])
 
     @property
-    def started_before_task(self) -> bool:
-        return bool(self._progress[0] != _STARTING)
-
-    @property
     def seconds(self) -> float:
         """How long it has been at one record; 0 where it only waits for its answer to be taken."""
         return 0.0 if self._progress[0] == _IDLE else time.monotonic() - float(self._progress[1])
@@ -188,8 +182,10 @@ class _Worker:
 
     def take(self) -> None:
         assert self.task is not None
-        self.task.answer = self.connection.recv()
-        self.task = None
+        answer = self.connection.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        self.task.answer, self.task = answer, None
 
     def close(self) -> None:
         self.process.kill()
@@ -213,9 +209,13 @@ def _work(reader: Reader, connection: Any, progress: Any) -> None:
             records, refused = connection.recv()
         except (EOFError, OSError):
             return
-        chunk = reader.read(records, refused, at)
+        answer: Chunk | Exception
+        try:
+            answer = reader.read(records, refused, at)
+        except Exception as error:  # not a file's fault: the parent raises it
+            answer = error
         progress[0] = _IDLE
-        connection.send(chunk)
+        connection.send(answer)
 
 
 def _one_thread() -> None:
