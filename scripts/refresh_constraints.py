@@ -31,7 +31,13 @@ SAME_RELEASE = {"tensorflow-cpu": "tensorflow", "tensorflow": "tensorflow-cpu"}
 def requirements(pyproject: str) -> list[str]:
     """What the package and its `dev` extra ask for, from the text of pyproject.toml."""
     project = tomllib.loads(pyproject)["project"]
-    return [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    extras = project["optional-dependencies"]
+    found = list(project["dependencies"])
+    for each in extras["dev"]:
+        # The package's own extras stand for what they ask for: an index may not have the package itself.
+        own = re.fullmatch(rf"{re.escape(project['name'])}\[([\w,-]+)\]", each)
+        found += [each] if own is None else [need for name in own[1].split(",") for need in extras[name]]
+    return found
 
 
 def pins(frozen: str) -> dict[str, str]:

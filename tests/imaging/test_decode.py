@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medsweep import params
+from medsweep.artifacts.record import RawImage
 from medsweep.errors import DataError
-from medsweep.imaging import decode as module
-from medsweep.imaging.decode import decode
+from medsweep.imaging.decode import Decoder
 
+LIMITS = params.Limits(megapixels=100, file_mb=3, memory_mb=768, seconds=60)
+DECODER = Decoder(LIMITS, "file")
 RNG = np.random.default_rng(0)
 GREY8 = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
 GREY16 = RNG.integers(0, 65536, (5, 7), dtype=np.uint16)
@@ -33,6 +36,10 @@ UPRIGHT = {
     8: lambda x: np.rot90(x),
 }
 SUFFIX = {"PNG": ".png", "BMP": ".bmp", "TIFF": ".tiff", "JPEG": ".jpg"}
+
+
+def decode(path: Path) -> RawImage:
+    return Decoder(LIMITS, "file").decode(path)
 
 
 def png(values: np.ndarray, depth: int, colour: int, extra: bytes = b"") -> bytes:
@@ -276,8 +283,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
         decode(written(tmp_path, header.ljust(127) + b"\n"))
 
 
-def test_a_huge_file_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_BYTES", 3 << 20)
+def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     with path.open("wb") as stream:
         stream.truncate((3 << 20) + 1)
@@ -300,7 +306,7 @@ def test_several_pages_or_frames_are_refused(tmp_path: Path) -> None:
         (Image.fromarray(GREY8.astype(np.int32)), "image.tiff", "32-bit or signed"),
         (Image.fromarray(RGB8).convert("CMYK"), "image.tiff", "CMYK"),
         (Image.fromarray(RGB8).convert("CMYK"), "image.jpg", "CMYK"),
-        (Image.fromarray(RGB8), "image.gif", "not a PNG, JPEG, BMP, TIFF or npy"),
+        (Image.fromarray(RGB8), "image.gif", "not a PNG, JPEG, BMP, TIFF, npy or DICOM"),
     ],
     ids=["float", "int32", "cmyk-tiff", "cmyk-jpeg", "gif"],
 )
@@ -336,7 +342,7 @@ def test_decoding_warns_of_nothing_and_mutations_raise_only_data_errors(tmp_path
                 for place in rng.integers(0, len(mutated), 4):
                     mutated[place] = rng.integers(256)
                 try:
-                    found = module.decode_bytes(bytes(mutated), name="mutated")
+                    found = DECODER.decode_bytes(bytes(mutated), name="mutated")
                 except DataError as error:
                     assert "\n" not in str(error)
                 else:

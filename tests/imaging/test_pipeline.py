@@ -22,7 +22,13 @@ def intensity(
     method: str = "full_range", bits: int = 8, percentiles: tuple[float, float] = (1, 99)
 ) -> params.Intensity:
     return params.Intensity.model_validate(
-        {"method": method, "percentiles": percentiles, "clahe": {"clip_limit": 2.0, "tiles": 4}, "bits": bits}
+        {
+            "window": "file",
+            "method": method,
+            "percentiles": percentiles,
+            "clahe": {"clip_limit": 2.0, "tiles": 4},
+            "bits": bits,
+        }
     )
 
 

@@ -73,7 +73,12 @@ def numbers(tmp_path, monkeypatch):
 @pytest.fixture
 def reader(project):
     def make(source, limits=None):
-        return Reader(source, project.params.prepare.image, project.params.prepare.intensity, limits or project.params.prepare.limits)
+        return Reader(
+            source,
+            project.params.prepare.image,
+            project.params.prepare.intensity,
+            limits or project.params.prepare.limits,
+        )
 
     return make
 

@@ -1,4 +1,4 @@
-"""DICOM files → grey or RGB images as a viewer shows them: pydicom decodes, what its checks let pass is refused here."""
+"""DICOM files → grey or RGB images as a viewer shows them: pydicom decodes, and what it would let pass is refused."""
 
 from __future__ import annotations
 
@@ -122,9 +122,7 @@ class DicomImage:
         else:
             raise DataError("has a photometric interpretation that cannot be read.")
         syntax = _syntax(dataset)
-        found = cls(
-            dataset, name, content, frames, rows, columns, samples, allocated, bits, photometric, syntax
-        )
+        found = cls(dataset, name, content, frames, rows, columns, samples, allocated, bits, photometric, syntax)
         if SYNTAXES[syntax][1] == NATIVE and not floating:
             found._check_length()
         return found
@@ -173,7 +171,7 @@ class DicomImage:
         Returns:
             (h, w) or (h, w, 3), of the type that the header says.
         """
-        from pydicom.pixels import get_decoder
+        from pydicom.pixels.decoders.base import get_decoder
 
         plugin = SYNTAXES[self.syntax][1]
         if plugin:
@@ -214,7 +212,7 @@ class DicomImage:
 
     def _shown(self, stored: NDArray[Any], index: int, window: params.Window) -> tuple[NDArray[Any], int]:
         if self.photometric == "PALETTE COLOR":
-            from pydicom.pixels import apply_color_lut
+            from pydicom.pixels.processing import apply_color_lut
 
             coloured = apply_color_lut(stored, self.dataset)[:, :, :3]
             return coloured, int(np.iinfo(coloured.dtype).max)
@@ -267,7 +265,10 @@ def stream_size(stream: bytes) -> tuple[int, int, int, int] | None:
             if marker == 0xFF:  # fill bytes
                 place += 1
             elif (0xC0 <= marker <= 0xCF and marker not in _NO_FRAME) or marker == 0xF7:
-                rows, columns = int.from_bytes(stream[place + 5 : place + 7]), int.from_bytes(stream[place + 7 : place + 9])
+                rows, columns = (
+                    int.from_bytes(stream[place + 5 : place + 7]),
+                    int.from_bytes(stream[place + 7 : place + 9]),
+                )
                 return rows, columns, stream[place + 9], stream[place + 4]
             else:
                 place += 2 + int.from_bytes(stream[place + 2 : place + 4])

@@ -55,9 +55,10 @@ def metadata_of(path: Path) -> dict[str, str]:
 
     The keys are DICOM keywords (`gggg,eeee` for what has none, as private elements). The values are: coded strings,
     numbers and ages as they are (at most 64 characters); other text (station, institution, descriptions …) and all
-    private values as `#` and a short digest, so that they can be compared and not read; `present` for names, identifiers, UIDs, dates, times,
-    sequences and binary values; an empty string where the element is there without a value. What is absent has no
-    key. Pixels are neither read nor described. A file that is no DICOM gives an empty mapping.
+    private values as `#` and a short digest, so that they can be compared and not read; `present` for names,
+    identifiers, UIDs, dates, times, sequences and binary values; an empty string where the element is there without a
+    value. What is absent has no key. Pixels are neither read nor described. A file that is no DICOM gives an empty
+    mapping.
 
     Raises:
         DataError: the file cannot be read, or its header is damaged.

@@ -1,4 +1,4 @@
-"""Stored DICOM values → displayed ones: modality transform, window or VOI LUT, padding (PS3.3 C.7.5.1.1.2, C.11.1-2)."""
+"""Stored DICOM values → displayed ones: modality transform, window or VOI LUT, padding (PS3.3 C.7.5.1, C.11)."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from medsweep.artifacts.record import ImageRecord
 from medsweep.errors import DataError
 from medsweep.layout import SPLITS
 from medsweep.prepare.reading import Chunk, Reader
-from medsweep.prepare.workers import read_all
 from medsweep.prepare.spool import NameSpool, PixelSpool
 from medsweep.prepare.table import NO_SPLIT, ImageTable
+from medsweep.prepare.workers import read_all
 
 _ID_LENGTH = 16
 
@@ -75,7 +76,7 @@ def collect(
         kept = [records[index] for index in chunk.kept.tolist()]
         for record in kept:
             names.append(shown_name(record, root), record.patient_id)
-        rejected += [_rejected(records[index], reason, root) for index, reason in chunk.rejected]
+        rejected += [_rejected(records[index], reason, reader, root) for index, reason in chunk.rejected]
         if kept:
             if n == 0 and chunk.masks is not None and new_mask_spool is not None:
                 masks = new_mask_spool()
@@ -163,9 +164,12 @@ def _joined(columns: Sequence[Mapping[str, NDArray[np.str_]]], lengths: Sequence
     }
 
 
-def _rejected(record: ImageRecord, reason: str, root: Path) -> Rejected:
-    try:
-        record_id = digest_file(record.path)[:_ID_LENGTH] if record.frame is None else ""
-    except OSError:
-        record_id = ""
+def _rejected(record: ImageRecord, reason: str, reader: Reader, root: Path) -> Rejected:
+    record_id = ""
+    # What was refused for leading elsewhere, for its size or for being no file at all is not read for its digest.
+    with suppress(OSError):
+        path = record.path
+        own = record.frame is None and path.is_file() and not path.is_symlink()
+        if own and path.stat().st_size <= reader.limits.file_bytes:
+            record_id = digest_file(path)[:_ID_LENGTH]
     return Rejected(shown_name(record, root), reason, record_id)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from medsweep import params
 from medsweep.errors import unknown_name
+from medsweep.sources.dicom import DicomSource
 from medsweep.sources.folder import FolderSource
 from medsweep.sources.medmnist import MedmnistSource
 from medsweep.sources.phantom import PhantomSource
@@ -22,6 +23,7 @@ SOURCES: dict[str, Callable[[params.Source, Path], ImageSource]] = {
     "folder": FolderSource,  # one folder a class
     "table": TableSource,  # a CSV that names files and labels
     "medmnist": MedmnistSource,  # MedMNIST's npz layout
+    "dicom": DicomSource,  # DICOM files; labels from folder names or a CSV
 }
 
 

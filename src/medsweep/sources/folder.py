@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,12 +12,11 @@ from pydantic import AfterValidator
 from medsweep.artifacts.record import ImageRecord, RawImage
 from medsweep.errors import DataError
 from medsweep.params import Section, Source
-from medsweep.sources.labels import SingleLabelTask, choose_classes, choose_task, in_order, shortened
+from medsweep.sources.labels import SingleLabelTask, choose_classes, choose_task, in_order
 from medsweep.sources.protocol import UnknownLabel
+from medsweep.sources.tree import class_folders, files_below
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy"})
-SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_IGNORED = "__MACOSX"
 
 
 def _one_group(pattern: str) -> str:
@@ -55,8 +53,7 @@ class FolderSource:
     """Images in class folders, which may have subfolders. Hidden files and other kinds of files are left out.
 
     Raises:
-        DataError: a folder is missing or empty, a link leaves the source, or a file name does not match
-            `patient_pattern`.
+        DataError: a folder is missing or empty, or a file name does not match `patient_pattern`.
     """
 
     synthetic = False
@@ -70,7 +67,7 @@ class FolderSource:
                 where=source.path,
                 fix="prepare.source.path names the folder that holds one folder a class.",
             )
-        found = _class_folders(self._path, shown=source.path)
+        found = class_folders(self._path, shown=source.path)
         names = in_order(name for _, name in found)
         self.class_names = choose_classes(names, settings.classes, settings.positive, where=source.path)
         self.task = choose_task(settings.task, self.class_names, ordered=settings.classes is not None)
@@ -86,8 +83,14 @@ class FolderSource:
         unknown: list[UnknownLabel] = []
         # Only names are kept: 200 000 of them take some 20 MB.
         self._files: list[tuple[str | None, str, Path, list[str]]] = []
+        # Links that lead out of the source: listed with what cannot be read.
+        self._refused: dict[Path, str] = {}
         for (split, name), folder in found.items():
-            files = list(_images(folder, inside))
+            files = []
+            for each, problem in files_below(folder, inside, _is_image):
+                files.append(each)
+                if problem is not None:
+                    self._refused[folder / each] = problem
             if name not in self.class_names:
                 unknown.extend(UnknownLabel(str(folder / each), name) for each in files)
             elif not files:
@@ -111,7 +114,13 @@ class FolderSource:
                 yield ImageRecord(folder / each, label, self._patient(folder, each), split, "folder")
 
     def read(self, record: ImageRecord) -> RawImage | None:
-        """None: the pixels are in the file."""
+        """None: the pixels are in the file.
+
+        Raises:
+            DataError: the file is a link that leads out of the source.
+        """
+        if record.path in self._refused:
+            raise DataError(self._refused[record.path], where=str(record.path), fix="Copy the image itself here.")
         return None
 
     def _patient(self, folder: Path, name: str) -> str | None:
@@ -127,68 +136,5 @@ class FolderSource:
         return match.group(1)
 
 
-def _class_folders(root: Path, *, shown: str) -> dict[tuple[str | None, str], Path]:
-    """The class folders by split (None where there are no split folders) and class name, in sorted order."""
-    top = _folders(root)
-    if not top:
-        raise DataError("holds no folders.", where=shown, fix="A folder source needs one folder a class.")
-    by_split = {folder: SPLIT_FOLDERS[folder.name.lower()] for folder in top if folder.name.lower() in SPLIT_FOLDERS}
-    if not by_split:
-        return {(None, folder.name): folder for folder in top}
-    others = [folder.name for folder in top if folder not in by_split]
-    if others:
-        raise DataError(
-            f"the folders {shortened(others)} stand beside folders of splits.",
-            where=shown,
-            fix="Keep either class folders here, or train, val and test alone.",
-        )
-    if len(set(by_split.values())) != len(by_split):
-        raise DataError("two folders stand for the same split.", where=shown, fix="Keep one of val and validation.")
-    found: dict[tuple[str | None, str], Path] = {}
-    for split in ("train", "val", "test"):
-        for folder in (each for each, name in by_split.items() if name == split):
-            classes = _folders(folder)
-            if not classes:
-                raise DataError("holds no class folders.", where=str(folder), fix="It needs one folder a class.")
-            found.update({(split, each.name): each for each in classes})
-    return found
-
-
-def _folders(parent: Path) -> list[Path]:
-    return sorted(
-        each for each in parent.iterdir() if each.is_dir() and not each.name.startswith(".") and each.name != _IGNORED
-    )
-
-
-def _images(folder: Path, inside: Path) -> Iterator[str]:
-    """The image files below `folder`, as sorted paths relative to it.
-
-    Raises:
-        DataError: a link leads out of `inside`.
-    """
-    _refuse_leaving(folder, inside)
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != _IGNORED)
-        for name in folders:
-            if (Path(parent) / name).is_symlink():
-                raise DataError(
-                    "is a link to a folder.", where=str(Path(parent) / name), fix="Move the images themselves here."
-                )
-        for name in sorted(names):
-            path = Path(parent) / name
-            if name.startswith(".") or path.suffix.lower() not in SUFFIXES:
-                continue
-            _refuse_leaving(path, inside)
-            yield path.relative_to(folder).as_posix()
-
-
-def _refuse_leaving(path: Path, inside: Path) -> None:
-    if not path.is_symlink():
-        return
-    target = path.resolve()
-    # DVC may check files out as links into its cache, .../files/md5/xx/<30 hex digits>.
-    if target.is_relative_to(inside) or re.search(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$", target.as_posix()):
-        return
-    raise DataError(
-        "is a link that leads out of the source's folder.", where=str(path), fix="Copy the images into it instead."
-    )
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES

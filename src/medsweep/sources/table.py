@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,22 +11,12 @@ from pydantic import Field, model_validator
 from medsweep.artifacts.record import ImageRecord, RawImage, Task
 from medsweep.errors import DataError
 from medsweep.params import Section, Source
+from medsweep.sources import rows
 from medsweep.sources.labels import choose_classes, choose_task, in_order, shortened
 from medsweep.sources.protocol import UnknownLabel
 
-SPLIT_WORDS = {
-    "": None,
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 # Looked for, in this order, where params.yaml names no column.
 _PATIENT_COLUMNS = ("patient_id", "patient")
-_SPLIT_COLUMNS = ("split", "original_split")
 _ZERO_OR_ONE = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
 _NAMED_AT_MOST = 3
 
@@ -107,9 +96,9 @@ class TableSource:
                 fix="prepare.source.path names a CSV file, or a folder that holds prepare.source.file.",
             )
         self._images = root / settings.images if settings.images is not None else self._csv.parent
-        header = self._header()
-        self._patient = _column(settings.patient_column, _PATIENT_COLUMNS, header)
-        self._split = _column(settings.split_column, _SPLIT_COLUMNS, header)
+        header = rows.header(self._csv)
+        self._patient = rows.column(settings.patient_column, _PATIENT_COLUMNS, header)
+        self._split = rows.column(settings.split_column, rows.SPLIT_COLUMNS, header)
         self._kept = tuple(dict.fromkeys([*filter(None, [settings.site_column]), *settings.columns]))
         self._settings = settings
         for key, names in {
@@ -155,7 +144,7 @@ class TableSource:
 
     def records(self) -> Iterator[ImageRecord]:
         """In the CSV's order, without the rows whose label is unknown."""
-        for row in self._rows():
+        for row in rows.rows(self._csv):
             label = self._label(row)
             if isinstance(label, str):
                 continue
@@ -163,7 +152,7 @@ class TableSource:
                 path=self._images / row[self._settings.image_column],
                 label=label,
                 patient_id=(row[self._patient] or None) if self._patient else None,
-                split=SPLIT_WORDS[row[self._split].strip().lower()] if self._split else None,
+                split=rows.SPLIT_WORDS[row[self._split].strip().lower()] if self._split else None,
                 source="table",
                 columns={name: row[name] for name in self._kept},
             )
@@ -176,41 +165,12 @@ class TableSource:
     def _several(self) -> bool:
         return self._settings.label_separator is not None or self._settings.label_columns is not None
 
-    def _header(self) -> list[str]:
-        header = next(self._lines(), None)
-        if not header:
-            raise DataError("is empty.", where=str(self._csv), fix="Its first line must name the columns.")
-        repeated = [name for name in header if header.count(name) > 1]
-        if repeated:
-            raise DataError(f"names the column '{repeated[0]}' twice.", where=str(self._csv))
-        return header
-
-    def _lines(self) -> Iterator[list[str]]:
-        try:
-            with self._csv.open(encoding="utf-8-sig", newline="") as stream:
-                yield from csv.reader(stream, strict=True)
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"is not a CSV in UTF-8 ({error}).", where=str(self._csv)) from None
-
-    def _rows(self) -> Iterator[dict[str, str]]:
-        lines = self._lines()
-        header = next(lines)
-        for number, line in enumerate(lines, start=1):
-            if not line:
-                continue
-            if len(line) != len(header):
-                raise DataError(
-                    f"data row {number} has {len(line)} fields where the header has {len(header)}.",
-                    where=str(self._csv),
-                )
-            yield dict(zip(header, line, strict=True))
-
     def _classes(self) -> tuple[str, ...]:
         settings = self._settings
         if settings.label_columns is not None:
             return tuple(settings.label_columns)
         found: set[str] = set()
-        for row in self._rows():
+        for row in rows.rows(self._csv):
             found.update(self._parts(row) if settings.label_separator else [row[settings.label_column]])
         found.discard("")
         where = f"{self._csv}, column '{settings.label_column}'"
@@ -241,14 +201,10 @@ class TableSource:
         unknown: list[UnknownLabel] = []
         missing: list[str] = []
         count = n_missing = 0
-        for number, row in enumerate(self._rows(), start=1):
+        for number, row in enumerate(rows.rows(self._csv), start=1):
             name = row[self._settings.image_column]
-            if self._split and row[self._split].strip().lower() not in SPLIT_WORDS:
-                raise DataError(
-                    f"data row {number} has '{row[self._split]}' in the column '{self._split}', which is not a split.",
-                    where=str(self._csv),
-                    fix="Use train, val or test, or leave it empty.",
-                )
+            if self._split:
+                rows.split_of(row[self._split], self._split, number, self._csv)
             if not name or not (self._images / name).is_file():
                 n_missing += 1
                 if len(missing) < _NAMED_AT_MOST:
@@ -268,10 +224,3 @@ class TableSource:
         if not count:
             raise DataError("has no rows with a known label.", where=str(self._csv))
         return tuple(unknown), count
-
-
-def _column(given: str | None, usual: Sequence[str], header: Sequence[str]) -> str | None:
-    """The column that was named ('' for none), or the first usual one that exists."""
-    if given is not None:
-        return given or None
-    return next((name for name in usual if name in header), None)
