@@ -67,6 +67,54 @@ QUICK_SPACE: dict[str, Any] = {
 QUICK_SEARCH: dict[str, Any] = {"trials": 5, "generation": 3, "max_epochs": 2}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--mutants", type=int, default=60, help="damaged files of each format (default: 60)")
+
+
+def write_dicom(path: Path, pixels: np.ndarray, **elements: Any) -> Path:
+    """Write a DICOM file whose header fits `pixels`: (h, w), or (h, w, 3), or with frames first where NumberOfFrames
+    is given. Keywords are elements; `syntax` is the transfer syntax, `compress` one to encode with pydicom."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    syntax = elements.pop("syntax", ExplicitVRLittleEndian)
+    compress = elements.pop("compress", None)
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.826.1.1"
+    frames = "NumberOfFrames" in elements
+    coloured = elements.get("PhotometricInterpretation", "MONOCHROME2").startswith(("RGB", "YBR"))
+    dataset.Rows, dataset.Columns = pixels.shape[1:3] if frames else pixels.shape[:2]
+    dataset.SamplesPerPixel = 3 if coloured else 1
+    if coloured:
+        dataset.PlanarConfiguration = 0
+    bits = 8 * pixels.dtype.itemsize
+    dataset.BitsAllocated = bits
+    dataset.BitsStored = elements.get("BitsStored", bits)
+    dataset.HighBit = dataset.BitsStored - 1
+    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    little = not syntax.endswith("1.2.2")
+    data = pixels.astype(pixels.dtype.newbyteorder("<" if little else ">")).tobytes()
+    dataset.PixelData = data + b"\0" * (len(data) % 2)
+    dataset["PixelData"].VR = "OW" if bits > 8 else "OB"
+    if compress is not None:
+        dataset.compress(compress, generate_instance_uid=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_dicom() -> Callable[..., Path]:
+    """`write_dicom`."""
+    return write_dicom
+
+
 @pytest.fixture(scope="session")
 def default_params() -> dict[str, Any]:
     """What the repository's params.yaml says."""

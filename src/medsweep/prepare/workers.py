@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.connection
+import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -197,6 +198,11 @@ def _work(reader: Reader, connection: Any, progress: Any) -> None:
     """What a worker process does until its parent closes the pipe."""
     end_with_parent()
     _one_thread()
+    # Decoders write remarks on damaged files straight to the terminal; what matters goes through the pipe.
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    os.close(silence)
     _bound_memory(reader.limits.memory_bytes)
 
     def at(index: int) -> None:

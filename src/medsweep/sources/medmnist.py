@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import zipfile
 import zlib
@@ -26,6 +27,10 @@ from medsweep.sources.protocol import UnknownLabel
 _MAX_IMAGE_BYTES = 32 << 30
 _MAX_LABEL_BYTES = 256 << 20
 _BLOCK_BYTES = 16 << 20
+_MAX_PIXELS = 64_000_000
+# Deflate packs a constant array a thousand to one, and images hardly ten to one.
+_MAX_RATIO = 200
+_SMALL_BYTES = 32 << 20
 
 
 class MedmnistSettings(Section):
@@ -54,7 +59,7 @@ class _Member:
 
     @property
     def row_bytes(self) -> int:
-        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
 
 
 class MedmnistSource:
@@ -232,6 +237,10 @@ def _members(archive: zipfile.ZipFile, path: Path) -> tuple[dict[str, _Member], 
                 "(N, H, W, 3) of uint8 or uint16.",
                 where=str(path),
             )
+        if member.shape[1] * member.shape[2] > _MAX_PIXELS:
+            raise DataError(
+                f"{member.name} holds images of more than {_MAX_PIXELS // 10**6} megapixels.", where=str(path)
+            )
         images[split] = member
         if f"{split}_labels.npy" not in names:
             raise DataError(f"has {split}_images but no {split}_labels.", where=str(path))
@@ -251,7 +260,14 @@ def _members(archive: zipfile.ZipFile, path: Path) -> tuple[dict[str, _Member], 
 
 def _header(archive: zipfile.ZipFile, name: str, path: Path, most: int) -> _Member:
     """Check one array's announced size and read its header; nothing is ever unpickled."""
-    size = archive.getinfo(name).file_size
+    info = archive.getinfo(name)
+    size = info.file_size
+    if size > _SMALL_BYTES and size > _MAX_RATIO * info.compress_size:
+        raise DataError(
+            f"{name} unpacks to {size // max(1, info.compress_size)} times its size, which no images do.",
+            where=str(path),
+            fix="Is this a damaged file, or a bomb?",
+        )
     if size > most:
         raise DataError(f"{name} announces {size} bytes; at most {most} are allowed.", where=str(path))
     try:
