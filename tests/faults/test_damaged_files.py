@@ -113,10 +113,10 @@ def test_damaged_files_are_read_or_refused(
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss <= max(before, 1 << 20), "more than 1 GiB"
     assert capfd.readouterr() == ("", "")
     if n >= 1000:
-        for reason in sorted(set(reasons), key=reasons.count)[-12:]:
-            print(reasons.count(reason), reason)
-        lost = sum("process" in each or "longer" in each for each in reasons)
-        print(kind, "read", read, "refused", len(reasons), "of these died or hung", lost)
+        lost = [each for each in reasons if "a process that" in each or "longer" in each]
+        most = max(before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) >> 10
+        with capfd.disabled():
+            print(f"\n{kind}: {read} read, {len(reasons)} refused, {most} MiB at most; lost: {lost}")
 
 
 def test_damaged_archives_are_read_or_refused(
@@ -143,7 +143,8 @@ def test_damaged_archives_are_read_or_refused(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10
     assert capfd.readouterr() == ("", "")
     if n >= 1000:
-        print("npz read", read, "refused", refused)
+        with capfd.disabled():
+            print(f"\nnpz: {read} read, {refused} refused")
 
 
 # Bombs ----------------------------------------------------------------------------------------------------------------
@@ -154,14 +155,14 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
 
 
-def png_bomb() -> bytes:
+def png_bomb(rows: int = 20_000) -> bytes:
     """20 000 × 20 000 black pixels in 400 kB."""
     packer = zlib.compressobj(9)
     row = bytes(20_001)
-    content = b"".join(packer.compress(row) for _ in range(20_000)) + packer.flush()
+    content = b"".join(packer.compress(row) for _ in range(rows)) + packer.flush()
     chunks = [b"IDAT" + content, b"IEND"]
     body = b"".join(struct.pack(">I", len(each) - 4) + each + struct.pack(">I", zlib.crc32(each)) for each in chunks)
-    return png_header(20_000, 20_000) + body
+    return png_header(20_000, rows) + body
 
 
 def bombs() -> dict[str, bytes]:
@@ -182,7 +183,7 @@ def bombs() -> dict[str, bytes]:
         dicom = dicom.replace(tag + struct.pack("<H", 128), tag + b"\xff\xff")
     return {
         "png": png_bomb(),
-        "png header": png_header(65535, 65535) + bytes(64),
+        "png header": png_header(65535, 65535) + png_bomb(rows=1)[33:],
         "jpeg header": bytes(jpeg),
         "tiff header": bytes(tiff),
         "bmp header": bytes(bmp),
@@ -205,7 +206,7 @@ bombs_made = bombs()
 def test_an_archive_bomb_is_refused_from_its_header_in_under_a_second(tmp_path: Path) -> None:
     path = tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for split in ("train", "val", "test"):
+        for split in ("train",):
             header = io.BytesIO()
             shape = (2560, 224, 224)
             np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import struct
 import warnings
 import zlib
@@ -225,4 +226,6 @@ def require_pydicom() -> Any:
         raise MedsweepError(
             "reading DICOM needs packages that are not installed.", fix="Run: pip install 'medsweep[dicom]'"
         ) from None
+    # Its remarks quote values of the header, which may be a patient's; what matters is raised.
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     return pydicom

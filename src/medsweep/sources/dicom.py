@@ -189,6 +189,7 @@ class DicomSource:
             self._files.append(
                 _File(name, index[found.label], found.split, self._patient(identity), self._frames(identity), columns)
             )
+        self._reasons = {self._folder / name: reason for name, reason in self._refused.items()}
         if not self._files:
             raise DataError("holds no DICOM files with a known label.", where=source.path)
         self.unknown_labels = tuple(unknown)
@@ -219,10 +220,9 @@ class DicomSource:
         Raises:
             DataError: the file was refused when the source was opened.
         """
-        if self._refused:
-            reason = self._refused.get(record.path.relative_to(self._folder).as_posix())
-            if reason is not None:
-                raise DataError(reason, where=str(record.path))
+        reason = self._reasons.get(record.path)
+        if reason is not None:
+            raise DataError(reason, where=str(record.path))
         return None
 
     # What there is ------------------------------------------------------------------------------------------------
@@ -384,7 +384,7 @@ class DicomSource:
         for number, row in enumerate(rows.rows(self._csv), start=1):
             key = row[column].strip()
             if self._match[0] == "file":
-                key = PurePosixPath(key.replace("\\", "/")).as_posix()
+                key = PurePosixPath(key.replace("\\", "/")).as_posix() if key else ""
             split = None
             if self._split_column:
                 split = rows.split_of(row[self._split_column], self._split_column, number, self._csv)
