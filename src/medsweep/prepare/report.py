@@ -18,6 +18,7 @@ from medsweep.params import Prepare
 from medsweep.prepare.checks.catalog import CHECKS
 from medsweep.prepare.checks.duplicates import repeats
 from medsweep.prepare.checks.finding import Examined, Finding
+from medsweep.prepare.checks.quality import by_reason
 from medsweep.prepare.figures import contact_sheet, intensity_histogram, sheet_layout, size_histogram
 from medsweep.prepare.split import Splitting
 from medsweep.prepare.table import has_class
@@ -84,6 +85,7 @@ def data_quality(facts: Facts) -> dict[str, Any]:
             "listed": len(table) + n_unreadable + n_unknown,
             "prepared": len(table),
             "unreadable": n_unreadable,
+            "unreadable_by_reason": by_reason(facts.examined.rejected),
             "unknown_label": n_unknown,
         },
         "patients": {
@@ -124,6 +126,7 @@ def data_quality(facts: Facts) -> dict[str, Any]:
             "source": {"kind": facts.prepare.source.kind, "path": facts.prepare.source.path, **source.settings},
             "image": facts.prepare.image.model_dump(),
             "intensity": facts.prepare.intensity.model_dump(),
+            "limits": facts.prepare.limits.model_dump(),
             "split": facts.prepare.split.model_dump(),
             "checks": severities,
         },

@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Iterable
+
 import numpy as np
 
 from medsweep.prepare.checks.finding import Examined, Finding, counted
+from medsweep.prepare.collect import Rejected
+
+_REASONS_TOLD = 4
+
+
+def by_reason(rejected: Iterable[Rejected]) -> dict[str, int]:
+    """How many files were rejected for each reason, the most frequent first.
+
+    What a reason quotes of the file, and its numbers, are left out: the rest is the same for files of the same
+    trouble, and names nobody.
+    """
+    kinds = Counter(_kind(each.reason) for each in rejected)
+    return dict(sorted(kinds.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _kind(reason: str) -> str:
+    plain = re.sub(r"\s*\(.*\)|\s*'[^']*'|\s*\"[^\"]*\"", "", reason.replace("\n", " "))
+    return re.sub(r"\d[\d.,×]*\d|\d", "…", plain).rstrip(".")
 
 
 def unreadable(examined: Examined) -> list[Finding]:
@@ -12,7 +34,10 @@ def unreadable(examined: Examined) -> list[Finding]:
     found = examined.rejected
     if not found:
         return []
-    message = f"{counted(len(found), 'file')} cannot be read as an image."
+    kinds = by_reason(found)
+    told = "; ".join(f"{n} × {kind}" for kind, n in list(kinds.items())[:_REASONS_TOLD])
+    more = f"; and {len(kinds) - _REASONS_TOLD} more reasons" if len(kinds) > _REASONS_TOLD else ""
+    message = f"{counted(len(found), 'file')} cannot be read as an image: {told}{more}."
     return [
         Finding(
             "unreadable",
