@@ -11,10 +11,13 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from medsweep import params
+from medsweep.imaging.dicom import SYNTAXES
+from medsweep.imaging.dicom_values import PRESETS
 from medsweep.imaging.transforms import TRANSFORMS
 from medsweep.params import Params, Section
 from medsweep.prepare.checks.catalog import CHECKS
 from medsweep.sources.catalog import SOURCES
+from medsweep.sources.dicom import DERIVED_TAGS, KEPT_TAGS, DicomSettings
 from medsweep.sources.folder import FolderSettings
 from medsweep.sources.medmnist import MedmnistSettings
 from medsweep.sources.medmnist_catalog import MEDMNIST
@@ -36,6 +39,7 @@ SETTINGS: dict[str, type[Section]] = {
     "folder": FolderSettings,
     "table": TableSettings,
     "medmnist": MedmnistSettings,
+    "dicom": DicomSettings,
 }
 
 
@@ -133,6 +137,24 @@ def test_every_key_of_a_source_is_documented_with_its_default(kind: str) -> None
         if default is None or default is PydanticUndefined:
             continue  # worked out from the data: said in words
         assert found[name][1].strip("`") == (str(default).lower() if isinstance(default, bool) else str(default))
+
+
+DECODERS = {"": "pydicom", "pillow": "Pillow", "gdcm": "GDCM", "pyjpegls": "pyjpegls"}
+
+
+def test_every_transfer_syntax_is_documented_with_its_decoder() -> None:
+    found = rows(section("dicom.md", "Transfer syntaxes"))
+    assert list(found) == list(SYNTAXES)
+    for uid, (name, plugin) in SYNTAXES.items():
+        assert found[uid][1] == name
+        assert found[uid][2].startswith(DECODERS.get(plugin, plugin))
+
+
+def test_every_element_that_can_be_kept_and_every_preset_is_documented() -> None:
+    assert quoted(section("dicom.md", "Subgroups")) >= {*KEPT_TAGS, *DERIVED_TAGS}
+    assert {
+        name: tuple(map(float, cells[1:3])) for name, cells in rows(section("dicom.md", "Windows")).items()
+    } == PRESETS
 
 
 def test_every_medmnist_set_is_documented_as_in_the_catalogue() -> None:

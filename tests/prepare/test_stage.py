@@ -190,9 +190,7 @@ def test_unreadable_files_are_left_out_and_add_up(project, severity):
 def test_unreadable_file_stops_by_default(project):
     project.classes(15)
     (project.root / "data/raw/benign/secret-torn.png").write_bytes(b"no image")
-    with pytest.raises(
-        DataError, match=r"1 file cannot be read as an image: .*\. E\.g\. data/raw/benign/secret-torn\.png"
-    ):
+    with pytest.raises(DataError, match=r"1 file cannot be read as an image: .* E\.g\. data/raw/benign/secret-torn"):
         run(project)
 
 

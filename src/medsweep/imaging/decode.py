@@ -9,6 +9,7 @@ import hashlib
 import io
 import math
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from medsweep.imaging.dicom_header import looks_like_dicom
 cv2.setNumThreads(1)  # parallel work is whole images; threads inside one would only compete
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
-_NPY_MAGIC = b"\x93NUMPY"
+_NPY_MAGIC, _PNG_MAGIC = b"\x93NUMPY", b"\x89PNG\r\n\x1a\n"
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC = 274, 258, 262
 _WHITE_IS_ZERO = 0
 _COLOUR = frozenset({"RGB", "P", "YCbCr"})
@@ -178,10 +179,19 @@ def _sample_bytes(mode: str) -> int:
 
 
 def _check_sums(data: bytes) -> None:
-    # Pillow checks the sums of a PNG's pixel chunks only here.
-    if data.startswith(b"\x89PNG"):
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            image.verify()
+    """Compare the check sums of a PNG's chunks; Pillow does so for those of the header only when it decodes."""
+    if not data.startswith(_PNG_MAGIC):
+        return
+    whole = memoryview(data)
+    place = len(_PNG_MAGIC)
+    while place + 12 <= len(data):
+        end = place + 8 + int.from_bytes(data[place : place + 4], "big")
+        if zlib.crc32(whole[place + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise ValueError("a check sum is wrong")
+        if data[place + 4 : place + 8] == b"IEND":
+            return
+        place = end + 4
+    raise ValueError("its last chunk is missing")
 
 
 def _bits(image: Image.Image, data: bytes) -> int:
@@ -198,7 +208,8 @@ def _decode_upright(image: Image.Image, bits: int, name: str) -> tuple[NDArray[A
     # A TIFF of more than 8 bits that says white is zero: Pillow inverts only up to 8 bits.
     inverted = image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO  # type: ignore[attr-defined]
     transparent = "transparency" in image.info
-    upright = ImageOps.exif_transpose(image)
+    # Transposing copies the image, also where there is nothing to turn.
+    upright = ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, 1) != 1 else image
     if upright.mode in _WIDE_GREY:
         largest = (1 << bits) - 1
         pixels = np.asarray(upright).astype(np.uint16)
@@ -210,9 +221,9 @@ def _decode_upright(image: Image.Image, bits: int, name: str) -> tuple[NDArray[A
         layered = np.asarray(upright.convert("RGBA"))
         return _on_black(layered[:, :, 0] if grey else layered[:, :, :3], layered[:, :, 3], 255), 255
     if upright.mode in ("L", "1"):
-        return np.asarray(upright.convert("L")), 255
+        return np.asarray(upright if upright.mode == "L" else upright.convert("L")), 255
     if upright.mode in _COLOUR:
-        return np.asarray(upright.convert("RGB")), 255
+        return np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB")), 255
     raise DataError(f"has the pixel format '{upright.mode}', which is not supported.", where=name)
 
 

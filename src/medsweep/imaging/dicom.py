@@ -177,7 +177,8 @@ class DicomImage:
         if plugin:
             self._check_stream(index)
         decoder = get_decoder(self.syntax)
-        array, _ = decoder.as_array(self.dataset, index=index, decoding_plugin=plugin)
+        # What native data need has been checked.
+        array, _ = decoder.as_array(self.dataset, index=index, decoding_plugin=plugin, validate=bool(plugin))
         expected = (self.rows, self.columns) if self.samples == 1 else (self.rows, self.columns, self.samples)
         if array.shape != expected:
             raise DataError(f"decodes to {array.shape} where its header says {expected}.")

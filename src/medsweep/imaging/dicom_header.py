@@ -48,6 +48,53 @@ _PRESENT_ONLY = frozenset(
     {"PatientID", "AccessionNumber", "OtherPatientIDs", "PatientBirthName", "StudyID", "IssuerOfPatientID"}
 )
 _OPEN_VRS = frozenset({"CS", "AS", "DS", "IS", "US", "SS", "UL", "SL", "FL", "FD", "UV", "SV"})
+# What decoding and showing pixels needs; the rest of a header is passed over.
+SHOWN = (
+    "SpecificCharacterSet",
+    "SOPClassUID",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "SmallestImagePixelValue",
+    "LargestImagePixelValue",
+    "PixelPresentation",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
+    "VOILUTSequence",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "ModalityLUTSequence",
+    "RedPaletteColorLookupTableDescriptor",
+    "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor",
+    "AlphaPaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
+    "AlphaPaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData",
+    "SegmentedGreenPaletteColorLookupTableData",
+    "SegmentedBluePaletteColorLookupTableData",
+    "SegmentedAlphaPaletteColorLookupTableData",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "PixelDataProviderURL",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "FloatPixelData",
+    "DoubleFloatPixelData",
+    "PixelData",
+)
 _NUMBER_VRS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}
 
 
@@ -135,7 +182,7 @@ def looks_like_dicom(head: bytes) -> bool:
     return len(head) >= 132 and head[:2] in (b"\x02\0", b"\x08\0") and head[3:4] == b"\0" and head[2] <= 0x18
 
 
-def parse(data: bytes, *, name: str, largest: int, pixels: bool) -> FileDataset:
+def parse(data: bytes, *, name: str, largest: int, pixels: bool, everything: bool = False) -> FileDataset:
     """The data set in a file's bytes.
 
     Args:
@@ -143,6 +190,7 @@ def parse(data: bytes, *, name: str, largest: int, pixels: bool) -> FileDataset:
         name: what messages call it.
         largest: how many bytes a deflated data set may inflate to.
         pixels: whether to read on beyond the header.
+        everything: whether to keep, with the pixels, also what showing them does not need.
 
     Raises:
         DataError: this is no DICOM file, or damaged, or too large once inflated.
@@ -157,7 +205,10 @@ def parse(data: bytes, *, name: str, largest: int, pixels: bool) -> FileDataset:
                 inflated = _parse_deflated(data, name, largest, pixels=pixels)
                 if inflated is not None:
                     return inflated
-            found: FileDataset = pydicom.dcmread(io.BytesIO(data), force=True, stop_before_pixels=not pixels)
+            wanted = list(SHOWN) if pixels and not everything else None
+            found: FileDataset = pydicom.dcmread(
+                io.BytesIO(data), force=True, stop_before_pixels=not pixels, specific_tags=wanted
+            )
             return found
     except (DataError, MemoryError):
         raise

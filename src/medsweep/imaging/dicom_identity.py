@@ -15,9 +15,12 @@ from pathlib import Path
 from medsweep.errors import DataError
 from medsweep.imaging.dicom_header import DEFLATED, HEADER_BYTES, PREFIX, PREFIX_AT, looks_like_dicom, parse
 
-_FIRST_BYTES = 1 << 16
+_FIRST_BYTES, _MORE_BYTES = 1 << 14, 1 << 20
 _IMPLICIT, _BIG = b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.2"
 _LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+# Group, element, VR and the two places that a length may stand in.
+_ELEMENT = struct.Struct("<HH2sHI")
 _INSTANCE, _PATIENT, _STUDY, _SERIES = 0x00080018, 0x00100020, 0x0020000D, 0x0020000E
 _FRAMES, _ROWS = 0x00280008, 0x00280010
 _ALWAYS = (_INSTANCE, _PATIENT, _STUDY, _SERIES, _FRAMES, _ROWS)
@@ -62,7 +65,9 @@ def identify(path: Path, tags: Collection[int] = ()) -> Identity:
                 raise DataError("is not a DICOM file.", where=str(path))
             found = _stepped(data, frozenset((*_ALWAYS, *tags)))
             if found is None:
-                found = _parsed(data + stream.read(HEADER_BYTES), tags, path)
+                # A long header, or an unusual one.
+                data += stream.read(HEADER_BYTES)
+                found = _stepped(data[:_MORE_BYTES], frozenset((*_ALWAYS, *tags))) or _parsed(data, tags, path)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror or error}).", where=str(path)) from None
     frames = found.get(_FRAMES, "")
@@ -88,27 +93,25 @@ def _stepped(data: bytes, wanted: frozenset[int]) -> dict[int, str] | None:
     before = -1
     found: dict[int, str] = {}
     while place + 12 <= end:
-        group, element = struct.unpack_from("<HH", data, place)
+        group, element, vr, length, longer = _ELEMENT.unpack_from(data, place)
         tag = group << 16 | element
         if tag <= before:
             return None
         before = tag
-        if group != 2 and implicit is None:
+        if implicit is None and group != 2:
             if not syntax or syntax in (_BIG, DEFLATED.encode()):
                 return None
             implicit = syntax == _IMPLICIT
         if tag > last:
             return found
-        vr = data[place + 4 : place + 6]
         if implicit:
-            (length,) = struct.unpack_from("<I", data, place + 4)
+            length = int.from_bytes(vr, "little") | length << 16
+            place += 8
+        elif vr in _SHORT_VRS:
             place += 8
         elif vr in _LONG_VRS:
-            (length,) = struct.unpack_from("<I", data, place + 8)
+            length = longer
             place += 12
-        elif vr.isalpha() and vr.isupper():
-            (length,) = struct.unpack_from("<H", data, place + 6)
-            place += 8
         else:
             return None
         if length > end - place:  # also an undefined length

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -82,7 +83,8 @@ def displayed(stored: Stored, dataset: Dataset, frame: int, window: params.Windo
     Raises:
         DataError: the header contradicts itself.
     """
-    pixels = stored.pixels
+    # Looking up goes by bit patterns: in this machine's order of bytes.
+    pixels = stored.pixels.astype(stored.pixels.dtype.newbyteorder("="), copy=False)
     padding = _padding(stored, dataset)
     inside = pixels if padding is None else pixels[~padding]
     if not inside.size:
@@ -105,11 +107,9 @@ def displayed(stored: Stored, dataset: Dataset, frame: int, window: params.Windo
         whole = np.issubdtype(pixels.dtype, np.integer)
         if whole and int(high) - int(low) < min(_MOST_TABLE, 4 * pixels.size):
             # The transforms of each value that occurs, once; then each pixel is looked up.
-            first = int(low)
-            values = np.arange(first, int(high) + 1, dtype=np.float64)
-            table = _shown(values, stored, dataset, frame, rule, float(low), float(high))
-            places = pixels if padding is None else np.where(padding, low, pixels)
-            found = table[places.astype(np.int64) - first if first or places.dtype.itemsize > 2 else places]
+            values = np.arange(int(low), int(high) + 1)
+            shown = _shown(values.astype(np.float64), stored, dataset, frame, rule, float(low), float(high))
+            found = _looked_up(pixels, values, shown)
         else:
             if not whole and not np.isfinite(inside).all():
                 raise DataError("holds values that are not finite.")
@@ -117,6 +117,19 @@ def displayed(stored: Stored, dataset: Dataset, frame: int, window: params.Windo
     if padding is not None:
         found = np.where(padding, 0, found).astype(found.dtype)
     return found, largest
+
+
+def _looked_up(pixels: NDArray[Any], values: NDArray[np.int64], shown: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """`shown` at the place of each pixel in `values`, which rise by one; a pixel outside gets anything."""
+    if pixels.dtype.itemsize > 2:
+        with np.errstate(over="ignore"):
+            places, values = (pixels - pixels.dtype.type(values[0])).astype(np.uint16), values - values[0]
+    else:
+        places = np.ascontiguousarray(pixels).view(f"u{pixels.dtype.itemsize}")
+    # A table of all places there can be: signed values are found by their bit pattern.
+    table = np.zeros(1 << 8 * places.dtype.itemsize, dtype=np.uint16)
+    table[values & (len(table) - 1)] = shown
+    return np.asarray(cv2.LUT(places, table))
 
 
 def _shown(

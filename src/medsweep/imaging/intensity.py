@@ -33,10 +33,16 @@ def to_intensity(raw: RawImage, intensity: params.Intensity, channels: Literal[1
         (h, w, channels) float32 in [0, 1].
     """
     # In place: of a large image, each copy would take as much as a limit on memory leaves for all of them.
-    scaled = _with_channels(raw.pixels.astype(np.float32), channels)
-    scaled /= np.float32(raw.largest)
-    np.clip(scaled, 0.0, 1.0, out=scaled)
-    if scaled.min() == scaled.max():
+    highest = int(raw.pixels.max())
+    constant = highest == int(raw.pixels.min())
+    if raw.pixels.ndim == 2:
+        scaled = _with_channels(np.divide(raw.pixels, np.float32(raw.largest), dtype=np.float32), channels)
+    else:
+        scaled = _with_channels(raw.pixels.astype(np.float32), channels)
+        scaled /= np.float32(raw.largest)
+    if highest > raw.largest or raw.pixels.ndim == 3:
+        np.clip(scaled, 0.0, 1.0, out=scaled)
+    if constant or intensity.method == "full_range" or scaled.min() == scaled.max():
         return scaled
     if intensity.method == "percentile_clip":
         low, high = np.percentile(scaled, intensity.percentiles)
@@ -54,7 +60,7 @@ def _unit(values: NDArray[Any]) -> Floats:
 
 def _with_channels(pixels: Floats, channels: int) -> Floats:
     if pixels.ndim == 2:
-        return np.repeat(pixels[:, :, None], channels, axis=2)
+        return pixels[:, :, None] if channels == 1 else np.repeat(pixels[:, :, None], channels, axis=2)
     if channels == 3:
         return pixels
     return np.asarray((pixels @ _LUMA)[:, :, None], dtype=np.float32)

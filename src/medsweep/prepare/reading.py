@@ -138,4 +138,4 @@ class Reader:
 
 
 def _is_constant(pixels: NDArray[Any]) -> bool:
-    return bool((pixels == pixels[0, 0]).all())
+    return bool((pixels == pixels[0, 0]).all()) if pixels.ndim == 3 else bool(pixels.min() == pixels.max())

@@ -262,7 +262,9 @@ class DicomSource:
         """The files that a DICOMDIR names, each with the reason to refuse it or None."""
         if dicomdir.stat().st_size > _DICOMDIR_BYTES:
             raise DataError(f"is larger than {_DICOMDIR_BYTES >> 20} MiB.", where=str(dicomdir))
-        dataset = parse(dicomdir.read_bytes(), name=str(dicomdir), largest=_DICOMDIR_BYTES, pixels=True)
+        dataset = parse(
+            dicomdir.read_bytes(), name=str(dicomdir), largest=_DICOMDIR_BYTES, pixels=True, everything=True
+        )
         try:
             references = [
                 item.get("ReferencedFileID")
