@@ -179,7 +179,9 @@ def test_unreadable_files_are_left_out_and_add_up(project, severity):
     summary = run(project)
     assert (summary.listed, summary.prepared, summary.unreadable) == (31, 30, 1)
     report = json.loads(project.layout.data_quality.read_text())
+    reasons = report["images"].pop("unreadable_by_reason")
     assert report["images"] == {"listed": 31, "prepared": 30, "unreadable": 1, "unknown_label": 0}
+    assert list(reasons.values()) == [1]
     assert ("secret-torn.png" in project.output.getvalue()) == (severity == "warn")
     assert not any(b"secret" in content for content in project.outputs().values())
     assert [each["check"] for each in report["findings"]] == (["unreadable"] if severity == "warn" else [])
