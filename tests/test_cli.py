@@ -375,7 +375,7 @@ def test_ctrl_c_ends_with_one_line(write_params: Callable[..., Path]) -> None:
             time.sleep(0.05)
         time.sleep(0.5)
         os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=240)
     finally:
         process.kill()
         process.wait()
