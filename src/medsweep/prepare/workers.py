@@ -98,7 +98,15 @@ class _Pool:
     def __init__(self, reader: Reader, workers: int) -> None:
         self._reader = reader
         self._queue: deque[_Task] = deque()
-        self._workers = [_Worker(reader) for _ in range(workers)]
+        self._workers: list[_Worker] = []
+        try:
+            # Ctrl-C is answered when all are there: a process cut off while it starts would show a traceback.
+            with ctrl_c_kept_from_children():
+                for _ in range(workers):
+                    self._workers.append(_Worker(reader))
+        except BaseException:
+            self.close()
+            raise
 
     def submit(self, task: _Task) -> None:
         self._queue.append(task)
