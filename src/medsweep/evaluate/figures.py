@@ -13,14 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsweep.artifacts.evaluation import Estimate
+from medsweep.drawing.figure import COLOURS, DOTTED, GREY, LINES, Signature, bare, figure, shortened
 from medsweep.evaluate.plot_data import ClassCurves, ReliabilityOf
 
-# Okabe and Ito's palette, which colour-blind eyes tell apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
-_LINES = ("-", "--", ":")
-_NAMED = len(_COLOURS) * len(_LINES)
+_NAMED = len(COLOURS) * len(LINES)
 _INSIDE = 3
-_GREY = "#777777"
 
 
 @dataclass(frozen=True)
@@ -60,11 +57,11 @@ class Mistake:
 
 def roc(path: Path, curves: list[ClassCurves], caption: Caption) -> None:
     """ROC curves, one against the rest, with the operating point of the decisions and each AUROC's interval."""
-    with _figure(path, caption, wide=len(curves) > _INSIDE) as figure:
-        axes = figure.add_subplot()
-        axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=(0, (1, 2)), label="guessing: 0.5")
+    with _figure(path, caption, wide=len(curves) > _INSIDE) as drawn:
+        axes = drawn.add_subplot()
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=DOTTED, label="guessing: 0.5")
         for index, each in enumerate(curves):
-            label = caption.interval(f"{_short(each.name, 30)}: AUROC", each.auroc)
+            label = caption.interval(f"{shortened(each.name, 30)}: AUROC", each.auroc)
             axes.plot(each.roc.x, each.roc.y, label=label, **_style(index))
             sensitivity, specificity, _ = each.operating_point
             if sensitivity is not None and specificity is not None and len(each.roc.x):
@@ -76,17 +73,15 @@ def roc(path: Path, curves: list[ClassCurves], caption: Caption) -> None:
 
 def precision_recall(path: Path, curves: list[ClassCurves], caption: Caption) -> None:
     """Precision-recall curves with the prevalence, which is the precision of guessing."""
-    with _figure(path, caption, wide=len(curves) > _INSIDE) as figure:
-        axes = figure.add_subplot()
+    with _figure(path, caption, wide=len(curves) > _INSIDE) as drawn:
+        axes = drawn.add_subplot()
         for index, each in enumerate(curves):
-            label = caption.interval(f"{_short(each.name, 30)}: average precision", each.average_precision)
+            label = caption.interval(f"{shortened(each.name, 30)}: average precision", each.average_precision)
             curve = each.precision_recall
             # Between two points of the curve precision does not run along a straight line: draw the steps.
             axes.step(curve.x, curve.y, where="post", label=label, **_style(index))
             guess = f"guessing: {each.prevalence:.3f}" if len(curves) == 1 else None
-            axes.axhline(
-                each.prevalence, color=_colour(index), linewidth=1, alpha=0.6, linestyle=(0, (1, 2)), label=guess
-            )
+            axes.axhline(each.prevalence, color=_colour(index), linewidth=1, alpha=0.6, linestyle=DOTTED, label=guess)
             sensitivity, _, ppv = each.operating_point
             if sensitivity is not None and ppv is not None and len(curve.x):
                 point = f"as decided: recall {sensitivity:.3f}, precision {ppv:.3f}"
@@ -98,14 +93,14 @@ def precision_recall(path: Path, curves: list[ClassCurves], caption: Caption) ->
 
 def calibration(path: Path, those: list[ReliabilityOf], caption: Caption, ece: Estimate, brier: Estimate) -> None:
     """Reliability: how often what was claimed came true, above how often each claim was made."""
-    with _figure(path, caption, wide=len(those) > _INSIDE) as figure:
-        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-        above.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=(0, (1, 2)), label="perfectly calibrated")
+    with _figure(path, caption, wide=len(those) > _INSIDE) as drawn:
+        above, below = drawn.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+        above.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=DOTTED, label="perfectly calibrated")
         for index, each in enumerate(those):
             known = each.diagram
             filled = known.count > 0
             style = _style(index) | {"marker": "o", "markersize": 4}
-            above.plot(known.confidence[filled], known.observed[filled], label=_short(each.name, 40), **style)
+            above.plot(known.confidence[filled], known.observed[filled], label=shortened(each.name, 40), **style)
             if len(those) == 1:
                 below.bar(known.centre, known.count, width=0.9 / len(known.count), color=_colour(index))
             else:
@@ -115,15 +110,15 @@ def calibration(path: Path, those: list[ReliabilityOf], caption: Caption, ece: E
         below.set_xlabel("claimed probability")
         below.set_ylabel("labels" if len(those) > 1 else "images")
         below.set_ylim(bottom=0)
-        _bare(below)
+        bare(below)
 
 
 def confusion(path: Path, counts: NDArray[np.int64], class_names: tuple[str, ...], caption: Caption) -> None:
     """The confusion matrix, true classes in rows, coloured by each row's shares; a small one a label if (L, 2, 2)."""
     if counts.ndim == 2:
         size = min(14.0, max(5.6, 0.75 * len(class_names) + 2.5))
-        with _figure(path, caption, size=(size, size)) as figure:
-            axes = figure.add_subplot()
+        with _figure(path, caption, size=(size, size)) as drawn:
+            axes = drawn.add_subplot()
             axes.set_title("Confusion matrix, test split", loc="left", fontweight="bold")
             _matrix(axes, counts, class_names)
             axes.set_xlabel("decided")
@@ -131,11 +126,11 @@ def confusion(path: Path, counts: NDArray[np.int64], class_names: tuple[str, ...
         return
     columns = min(4, len(counts))
     rows = ceil(len(counts) / columns)
-    with _figure(path, caption, size=(2.6 * columns + 1, 2.8 * rows + 0.9)) as figure:
-        figure.suptitle("Confusion matrix of each label, test split", x=0.01, ha="left", fontweight="bold")
+    with _figure(path, caption, size=(2.6 * columns + 1, 2.8 * rows + 0.9)) as drawn:
+        drawn.suptitle("Confusion matrix of each label, test split", x=0.01, ha="left", fontweight="bold")
         for index, (name, table) in enumerate(zip(class_names, counts, strict=True)):
-            axes = figure.add_subplot(rows, columns, index + 1)
-            axes.set_title(_short(name, 24), fontsize=10)
+            axes = drawn.add_subplot(rows, columns, index + 1)
+            axes.set_title(shortened(name, 24), fontsize=10)
             _matrix(axes, table, ("no", "yes"))
             if index % columns == 0:
                 axes.set_ylabel("true")
@@ -155,18 +150,18 @@ def worst_mistakes(path: Path, mistakes: list[Mistake], n_mistakes: int, value_r
     """
     columns = min(6, max(3, len(mistakes)))
     rows = max(1, ceil(len(mistakes) / columns))
-    with _figure(path, caption, size=(1.75 * columns + 0.3, 2.5 * rows + 0.9)) as figure:
+    with _figure(path, caption, size=(1.75 * columns + 0.3, 2.5 * rows + 0.9)) as drawn:
         shown = f"the surest {len(mistakes)} of {n_mistakes}" if len(mistakes) < n_mistakes else f"all {n_mistakes}"
         title = f"Worst mistakes, test split: {shown}" if mistakes else "Worst mistakes, test split: none"
-        figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+        drawn.suptitle(title, x=0.01, ha="left", fontweight="bold")
         for index, each in enumerate(mistakes):
-            axes = figure.add_subplot(rows, columns, index + 1)
+            axes = drawn.add_subplot(rows, columns, index + 1)
             scaled = np.asarray(each.pixels, dtype=np.float64) / value_range
             grey = scaled.shape[2] == 1
             axes.imshow(scaled[..., 0] if grey else scaled, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axes.set_axis_off()
             words = (
-                f"true: {_short(each.label, 20)}\ndecided: {_short(each.decision, 17)}\n"
+                f"true: {shortened(each.label, 20)}\ndecided: {shortened(each.decision, 17)}\n"
                 f"at probability {each.probability:.3f}\n{each.record_id[:12]}\n"
             )
             axes.text(0, -0.04, words, transform=axes.transAxes, va="top", fontsize=7.5, linespacing=1.3)
@@ -176,26 +171,10 @@ def worst_mistakes(path: Path, mistakes: list[Mistake], n_mistakes: int, value_r
 def _figure(
     path: Path, caption: Caption, *, wide: bool = False, size: tuple[float, float] | None = None
 ) -> Iterator[Any]:
-    """A new figure, saved as a PNG without date or version when the block ends well."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    # The user's own matplotlibrc must not change the bytes.
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams["font.size"] = 9.5
-        matplotlib.rcParams["text.parse_math"] = False  # a class may be called $x$
-        figure = Figure(figsize=size or ((10.5, 6.2) if wide else (6.2, 6.2)), dpi=110, layout="constrained")
-        yield figure
-        _sign(figure, caption)
-        figure.savefig(path, format="png", metadata={"Software": None})
-
-
-def _sign(figure: Any, caption: Caption) -> None:
-    if caption.synthetic:
-        figure.supxlabel(f"SYNTHETIC IMAGES  ·  {caption.split}", x=0.01, ha="left", fontsize=8, color="#B00020")
-    else:
-        figure.supxlabel(caption.split, x=0.01, ha="left", fontsize=8, color=_GREY)
+    """A new figure, saved when the block ends well."""
+    chosen = size or ((10.5, 6.2) if wide else (6.2, 6.2))
+    with figure(path, Signature(caption.split, caption.synthetic), size=chosen) as drawn:
+        yield drawn
 
 
 def _matrix(axes: Any, counts: NDArray[np.int64], names: tuple[str, ...]) -> None:
@@ -204,7 +183,7 @@ def _matrix(axes: Any, counts: NDArray[np.int64], names: tuple[str, ...]) -> Non
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     k = len(names)
     turned = k > 4 or max(map(len, names)) > 14
-    shown = [_short(name, 18) for name in names]
+    shown = [shortened(name, 18) for name in names]
     axes.set_xticks(range(k), shown, rotation=45 if turned else 0, ha="right" if turned else "center")
     axes.set_yticks(range(k), shown)
     axes.tick_params(length=0)
@@ -226,11 +205,7 @@ def _square(axes: Any, x: str, y: str, title: str) -> None:
     axes.set_title(title, loc="left", fontweight="bold")
     axes.grid(color="#E6E6E6", linewidth=0.8)
     axes.set_axisbelow(True)
-    _bare(axes)
-
-
-def _bare(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
+    bare(axes)
 
 
 def _legend(axes: Any, those: list[Any], inside: str, *notes: str | None) -> None:
@@ -248,12 +223,8 @@ def _legend(axes: Any, those: list[Any], inside: str, *notes: str | None) -> Non
 
 
 def _style(index: int) -> dict[str, Any]:
-    return {"color": _colour(index), "linewidth": 1.8, "linestyle": _LINES[index // len(_COLOURS) % len(_LINES)]}
+    return {"color": _colour(index), "linewidth": 1.8, "linestyle": LINES[index // len(COLOURS) % len(LINES)]}
 
 
 def _colour(index: int) -> str:
-    return _COLOURS[index % len(_COLOURS)]
-
-
-def _short(text: str, longest: int) -> str:
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return COLOURS[index % len(COLOURS)]

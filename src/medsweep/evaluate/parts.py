@@ -14,6 +14,8 @@ from medsweep.artifacts.evaluation import EvaluationReport
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.artifacts.section import Section
 from medsweep.artifacts.trained import TrainedModel
+from medsweep.drawing.figure import Signature
+from medsweep.evaluate import note
 from medsweep.layout import Layout
 from medsweep.params import Params
 
@@ -43,6 +45,11 @@ class Evaluated:
     report: EvaluationReport
     plots: Path
     advance: Callable[[float], None]
+
+    @property
+    def signature(self) -> Signature:
+        """What stands below a part's figures."""
+        return Signature(f"test split: {note.size_of(self.report)}", self.report.synthetic)
 
 
 Part = Callable[[Evaluated], Section]

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 ORACLE_COLUMN = "oracle_score"
 """The kept column in which phantoms carry the score of an oracle that reads their latent descriptors."""
-_CODE = ("artifacts", "evaluate", "statistics")
+_CODE = ("artifacts", "drawing", "evaluate", "statistics")
 _SYSTEM_SECONDS = 5.0
 # Resampling repeats images, which widens every bin's gap: a percentile interval of ECE lies above the value itself.
 _WITHOUT_INTERVAL = ("ece",)
@@ -412,7 +412,7 @@ def _log_results(
     evaluations: int,
     tags: Mapping[str, str],
 ) -> None:
-    for path in sorted(layout.evaluation_plots.glob("*.png")):
+    for path in sorted(each for kind in ("png", "svg") for each in layout.evaluation_plots.glob(f"*.{kind}")):
         log.append_file(path, root=layout.root, title=path.stem.replace("_", " "), group="figures")
     for path, title in (
         (layout.evaluation, "the whole evaluation"),
