@@ -328,14 +328,20 @@ def history(as_json: AsJson = False) -> None:
 def _version_table(rows: list[Any]) -> Any:
     from rich.table import Table
 
-    table = Table("version", "created", "aliases", "test AUROC", "search", "promoted", box=None, pad_edge=False)
+    table = Table("version", "created (UTC)", "aliases", "test AUROC", "search", "promoted", box=None, pad_edge=False)
     for row in rows:
         auroc = "–" if row.auroc is None else f"{row.auroc:.3f}"
         if row.low is not None:
             auroc += f" ({row.low:.3f}–{row.high:.3f})"
-        promoted = ", ".join(f"{place} {when}" for place, when in row.promotions.items())
-        table.add_row(str(row.version), row.created, ", ".join(row.aliases), auroc, row.search_key[:8], promoted)
+        promoted = ", ".join(f"{place} {_to_the_minute(when)}" for place, when in row.promotions.items())
+        created = _to_the_minute(row.created)
+        table.add_row(str(row.version), created, ", ".join(row.aliases), auroc, row.search_key[:8], promoted)
     return table
+
+
+def _to_the_minute(moment: str) -> str:
+    """A moment in ISO 8601 as a table of 80 columns can hold it."""
+    return moment[:16].replace("T", " ")
 
 
 @app.command()
