@@ -325,7 +325,7 @@ def test_same_bytes_twice_with_any_number_of_workers(project: Callable[..., Layo
     stage.run(one, first, Console(quiet=True))
     stage.run(many, second, Console(quiet=True))
     written = outputs(first)
-    assert {"metrics.json", "evaluation.json", "predictions.csv", "plots/roc.png"} <= set(written)
+    assert {"metrics.json", "evaluation.json", "predictions.csv", "plots/roc.svg"} <= set(written)
     assert written == outputs(second)
     stage.run(one, first, Console(quiet=True))
     assert outputs(first) == written
@@ -502,7 +502,7 @@ def test_the_log_tells_the_publisher_everything(project: Callable[..., Layout]) 
     assert str(layout.root) not in text
 
     pictures = {each["path"]: each["digest"] for each in events if each["event"] == "picture"}
-    assert {"reports/plots/roc.png", "reports/plots/worst_mistakes.png", "reports/predictions.csv"} <= set(pictures)
+    assert {"reports/plots/roc.svg", "reports/plots/worst_mistakes.png", "reports/predictions.csv"} <= set(pictures)
     for path, digest in pictures.items():
         assert files.digest_file(layout.root / path) == digest
 

@@ -50,7 +50,7 @@ def _quick_pictures() -> Iterator[None]:
     """The pictures have a test of their own; here one file tells that the same outcomes were handed to them."""
 
     def draw_all(folder: Path, train: Any, outcomes: Any, *, synthetic: bool) -> None:
-        (folder / "history.png").write_text(stage.trials_csv(outcomes))
+        (folder / "history.svg").write_text(stage.trials_csv(outcomes))
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(study_figures, "draw_all", draw_all)
@@ -80,7 +80,7 @@ def test_two_workers_write_the_same_bytes_as_one(
     params, layout = project
     followed: list[Path] = []
     summary = stage.run(with_workers(params, 2), layout, quiet(), on_log=followed.append)
-    assert set(first[1]) >= {"model.keras", "trained.json", "trials.csv", "plots/epochs.csv", "plots/history.png"}
+    assert set(first[1]) >= {"model.keras", "trained.json", "trials.csv", "plots/epochs.csv", "plots/history.svg"}
     assert differing(outputs(layout), first[1]) == set()
     assert summary.fitted == len(summary.outcomes) == TRIALS
     assert len(followed) == 1

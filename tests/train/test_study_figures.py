@@ -13,16 +13,17 @@ from medsweep.artifacts.files import digest_of
 from medsweep.artifacts.trial import Epoch, TrialConfig, TrialOutcome
 from medsweep.params import Params, Train
 from medsweep.train.study import ask_generation
-from medsweep.train.study_figures import _importances, draw_all
+from medsweep.train.study_figures import draw_all, importances
 
 PICTURES = {
-    "history.png",
-    "learning_curves.png",
-    "optimizers_losses.png",
-    "slices.png",
-    "parallel_coordinates.png",
-    "importance.png",
+    "history.svg",
+    "learning_curves.svg",
+    "optimizers_losses.svg",
+    "slices.svg",
+    "parallel_coordinates.svg",
+    "importance.svg",
 }
+WRITTEN = PICTURES | {"importance.csv"}
 
 
 def outcome_of(config: TrialConfig) -> TrialOutcome:
@@ -53,8 +54,9 @@ def drawn(folder: Path, train: Train, outcomes: list[TrialOutcome], *, synthetic
 
 def test_the_same_search_has_the_same_pictures(train: Train, outcomes: list[TrialOutcome], tmp_path: Path) -> None:
     first, again = (drawn(tmp_path / name, train, outcomes) for name in "ab")
-    assert set(first) == PICTURES and first == again
-    assert all(each.startswith(b"\x89PNG") for each in first.values())
+    assert set(first) == WRITTEN and first == again
+    for name in PICTURES:
+        assert b"</svg>" in first[name] and b"<title>" in first[name], f"{name} has no alternative text"
     marked = drawn(tmp_path / "c", train, outcomes, synthetic=True)
     assert all(marked[name] != first[name] for name in PICTURES), "a picture does not say that images are synthetic"
 
@@ -63,18 +65,38 @@ def test_the_same_search_has_the_same_pictures(train: Train, outcomes: list[Tria
 def test_a_search_of_very_few_trials_can_be_drawn(
     count: int, train: Train, outcomes: list[TrialOutcome], tmp_path: Path
 ) -> None:
-    assert set(drawn(tmp_path / "few", train, outcomes[:count])) == PICTURES
+    assert set(drawn(tmp_path / "few", train, outcomes[:count])) == WRITTEN
 
 
 def test_trials_that_are_all_alike_can_be_drawn(train: Train, outcomes: list[TrialOutcome], tmp_path: Path) -> None:
     complete = outcomes[0]
     alike = [replace(complete, config=replace(complete.config, number=number)) for number in range(9)]
-    assert set(drawn(tmp_path / "alike", train, alike)) == PICTURES
+    assert set(drawn(tmp_path / "alike", train, alike)) == WRITTEN
 
 
-def test_importances_are_of_values_that_were_searched(train: Train, outcomes: list[TrialOutcome]) -> None:
-    found = _importances(train, outcomes)
+def testimportances_are_of_values_that_were_searched(train: Train, outcomes: list[TrialOutcome]) -> None:
+    found = importances(train, outcomes)
     assert found and all(name.startswith("train.space.") for name in found)
     assert sum(found.values()) == pytest.approx(1.0)
     assert "train.space.activation" not in found, "it had one value"
-    assert _importances(train, outcomes[:6]) == {}
+    assert importances(train, outcomes[:6]) == {}
+
+
+def test_importances_are_written_for_whoever_reads_the_search_later(
+    train: Train, outcomes: list[TrialOutcome], tmp_path: Path
+) -> None:
+    rows = drawn(tmp_path / "a", train, outcomes)["importance.csv"].decode().splitlines()
+    found = importances(train, outcomes)
+    assert rows[0] == "hyperparameter,share"
+    assert {name: float(share) for name, share in (row.split(",") for row in rows[1:])} == found
+    assert drawn(tmp_path / "b", train, outcomes[:2])["importance.csv"] == b"hyperparameter,share\n"
+
+
+def test_optimizers_by_losses_tell_the_spread_of_each_pair(
+    train: Train, outcomes: list[TrialOutcome], tmp_path: Path
+) -> None:
+    one = outcomes[0]
+    other = replace(one, config=replace(one.config, number=99), objective=(one.objective or 0.0) + 0.5)
+    apart = drawn(tmp_path / "apart", train, [one, other])["optimizers_losses.svg"]
+    alike = drawn(tmp_path / "alike", train, [one, replace(other, objective=one.objective)])["optimizers_losses.svg"]
+    assert apart != alike and b"1 tried pairs" in apart

@@ -1,4 +1,4 @@
-"""The evaluation's pictures: ROC, precision-recall, calibration, confusion, worst mistakes. Same input, same bytes."""
+"""The evaluation's pictures: ROC, precision-recall, calibration, confusion as SVG, worst mistakes as PNG."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from medsweep.evaluate.plot_data import ClassCurves, ReliabilityOf
 
 _NAMED = len(COLOURS) * len(LINES)
 _INSIDE = 3
+_NAMED_IN_ALT = 12
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Mistake:
 
 def roc(path: Path, curves: list[ClassCurves], caption: Caption) -> None:
     """ROC curves, one against the rest, with the operating point of the decisions and each AUROC's interval."""
-    with _figure(path, caption, wide=len(curves) > _INSIDE) as drawn:
+    alt = _areas_alt("ROC curve", "AUROC", [(each.name, each.auroc) for each in curves], caption)
+    with _figure(path, caption, alt, wide=len(curves) > _INSIDE) as drawn:
         axes = drawn.add_subplot()
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=DOTTED, label="guessing: 0.5")
         for index, each in enumerate(curves):
@@ -73,7 +75,9 @@ def roc(path: Path, curves: list[ClassCurves], caption: Caption) -> None:
 
 def precision_recall(path: Path, curves: list[ClassCurves], caption: Caption) -> None:
     """Precision-recall curves with the prevalence, which is the precision of guessing."""
-    with _figure(path, caption, wide=len(curves) > _INSIDE) as drawn:
+    areas = [(each.name, each.average_precision) for each in curves]
+    alt = _areas_alt("Precision-recall curve", "average precision", areas, caption)
+    with _figure(path, caption, alt, wide=len(curves) > _INSIDE) as drawn:
         axes = drawn.add_subplot()
         for index, each in enumerate(curves):
             label = caption.interval(f"{shortened(each.name, 30)}: average precision", each.average_precision)
@@ -93,7 +97,11 @@ def precision_recall(path: Path, curves: list[ClassCurves], caption: Caption) ->
 
 def calibration(path: Path, those: list[ReliabilityOf], caption: Caption, ece: Estimate, brier: Estimate) -> None:
     """Reliability: how often what was claimed came true, above how often each claim was made."""
-    with _figure(path, caption, wide=len(those) > _INSIDE) as drawn:
+    alt = (
+        "Reliability diagram: the observed share against the claimed probability; "
+        f"{caption.interval('ECE', ece)}, {caption.interval('Brier score', brier)}."
+    )
+    with _figure(path, caption, alt, wide=len(those) > _INSIDE) as drawn:
         above, below = drawn.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         above.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=DOTTED, label="perfectly calibrated")
         for index, each in enumerate(those):
@@ -117,7 +125,9 @@ def confusion(path: Path, counts: NDArray[np.int64], class_names: tuple[str, ...
     """The confusion matrix, true classes in rows, coloured by each row's shares; a small one a label if (L, 2, 2)."""
     if counts.ndim == 2:
         size = min(14.0, max(5.6, 0.75 * len(class_names) + 2.5))
-        with _figure(path, caption, size=(size, size)) as drawn:
+        right, total = int(np.trace(counts)), int(counts.sum())
+        alt = f"Confusion matrix of {len(class_names)} classes: {right} of {total} images are decided right."
+        with _figure(path, caption, alt, size=(size, size)) as drawn:
             axes = drawn.add_subplot()
             axes.set_title("Confusion matrix, test split", loc="left", fontweight="bold")
             _matrix(axes, counts, class_names)
@@ -126,7 +136,8 @@ def confusion(path: Path, counts: NDArray[np.int64], class_names: tuple[str, ...
         return
     columns = min(4, len(counts))
     rows = ceil(len(counts) / columns)
-    with _figure(path, caption, size=(2.6 * columns + 1, 2.8 * rows + 0.9)) as drawn:
+    alt = f"A confusion matrix of each of {len(counts)} labels: present or not, decided or not."
+    with _figure(path, caption, alt, size=(2.6 * columns + 1, 2.8 * rows + 0.9)) as drawn:
         drawn.suptitle("Confusion matrix of each label, test split", x=0.01, ha="left", fontweight="bold")
         for index, (name, table) in enumerate(zip(class_names, counts, strict=True)):
             axes = drawn.add_subplot(rows, columns, index + 1)
@@ -150,7 +161,7 @@ def worst_mistakes(path: Path, mistakes: list[Mistake], n_mistakes: int, value_r
     """
     columns = min(6, max(3, len(mistakes)))
     rows = max(1, ceil(len(mistakes) / columns))
-    with _figure(path, caption, size=(1.75 * columns + 0.3, 2.5 * rows + 0.9)) as drawn:
+    with _figure(path, caption, "", size=(1.75 * columns + 0.3, 2.5 * rows + 0.9)) as drawn:
         shown = f"the surest {len(mistakes)} of {n_mistakes}" if len(mistakes) < n_mistakes else f"all {n_mistakes}"
         title = f"Worst mistakes, test split: {shown}" if mistakes else "Worst mistakes, test split: none"
         drawn.suptitle(title, x=0.01, ha="left", fontweight="bold")
@@ -169,12 +180,19 @@ def worst_mistakes(path: Path, mistakes: list[Mistake], n_mistakes: int, value_r
 
 @contextmanager
 def _figure(
-    path: Path, caption: Caption, *, wide: bool = False, size: tuple[float, float] | None = None
+    path: Path, caption: Caption, alt: str, *, wide: bool = False, size: tuple[float, float] | None = None
 ) -> Iterator[Any]:
     """A new figure, saved when the block ends well."""
     chosen = size or ((10.5, 6.2) if wide else (6.2, 6.2))
-    with figure(path, Signature(caption.split, caption.synthetic), size=chosen) as drawn:
+    with figure(path, Signature(caption.split, caption.synthetic), alt=alt, size=chosen) as drawn:
         yield drawn
+
+
+def _areas_alt(what: str, area: str, those: list[tuple[str, Estimate]], caption: Caption) -> str:
+    """'ROC curve of malignant: AUROC 0.912 (…).' The first classes of many."""
+    named = "; ".join(f"{name}: {caption.interval(area, each)}" for name, each in those[:_NAMED_IN_ALT])
+    more = f"; and {len(those) - _NAMED_IN_ALT} more classes" if len(those) > _NAMED_IN_ALT else ""
+    return f"{what}, test split. {named}{more}."
 
 
 def _matrix(axes: Any, counts: NDArray[np.int64], names: tuple[str, ...]) -> None:

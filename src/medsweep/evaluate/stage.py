@@ -327,12 +327,12 @@ def _write(
     plot_data.write_plot_data(plots, split, decisions, curves, reliabilities)
 
     caption = figures.Caption(f"test split: {note.size_of(report)}", report.confidence, report.synthetic)
-    figures.roc(plots / "roc.png", curves, caption)
-    figures.precision_recall(plots / "precision_recall.png", curves, caption)
+    figures.roc(plots / "roc.svg", curves, caption)
+    figures.precision_recall(plots / "precision_recall.svg", curves, caption)
     figures.calibration(
-        plots / "calibration.png", reliabilities, caption, report.metrics["ece"], report.metrics["brier"]
+        plots / "calibration.svg", reliabilities, caption, report.metrics["ece"], report.metrics["brier"]
     )
-    figures.confusion(plots / "confusion.png", np.asarray(report.confusion), split.class_names, caption)
+    figures.confusion(plots / "confusion.svg", np.asarray(report.confusion), split.class_names, caption)
     if params.evaluate.worst_mistakes:
         shown, total = _mistakes(split, probabilities, decisions, params.evaluate.worst_mistakes)
         figures.worst_mistakes(plots / "worst_mistakes.png", shown, total, split.value_range, caption)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 # What may change a result of this stage besides data and parameters.
-_CODE = ("artifacts", "imaging", "statistics", "train")
+_CODE = ("artifacts", "drawing", "imaging", "statistics", "train")
 _SAMPLE_SECONDS = 10.0
 # Kept in models/trials.csv: what a clock measured is not.
 _FACTS = ("parameters", "multiply_adds", "file_bytes")
@@ -401,7 +401,7 @@ def _log_results(
     outcomes: Sequence[TrialOutcome],
     seconds: float,
 ) -> None:
-    for path in sorted(layout.search_plots.glob("*.png")):
+    for path in sorted(layout.search_plots.glob("*.svg")):
         log.append_file(path, root=layout.root, title=path.stem.replace("_", " "), group="figures")
     for path, title in ((layout.trials, "every trial"), (layout.trained, "the winner's manifest")):
         log.append_file(path, root=layout.root, title=title, group="search")
