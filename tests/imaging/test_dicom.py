@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-import time
+import tracemalloc
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,11 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, apply_windowing
 from pydicom.sequence import Sequence
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from medsweep import params
 from medsweep.errors import DataError, MedsweepError
 from medsweep.imaging.decode import Decoder
-from medsweep.imaging.dicom import SYNTAXES, DicomImage, stream_size
+from medsweep.imaging.dicom import DicomImage
 from medsweep.imaging.dicom_header import looks_like_dicom
 from medsweep.imaging.pipeline import to_array
 
@@ -70,6 +70,10 @@ def test_pydicom_ships_enough_files_to_mean_something() -> None:
     assert len(shipped()) > 150
 
 
+# Decoded where pydicom has no decoder; test_dicom_streams compares their values.
+BEYOND_PYDICOM = frozenset({"JPEG-lossy.dcm", "JPGExtended.dcm"})
+
+
 def by_pydicom(path: Path) -> tuple[Any, np.ndarray | None]:
     dataset = pydicom.dcmread(path, force=True)
     if "TransferSyntaxUID" not in dataset.file_meta:
@@ -83,6 +87,9 @@ def by_pydicom(path: Path) -> tuple[Any, np.ndarray | None]:
 @pytest.mark.parametrize("path", shipped(), ids=lambda path: path.relative_to(SHIPPED).as_posix())
 @pytest.mark.filterwarnings("ignore")
 def test_a_shipped_file_is_read_as_pydicom_reads_it_or_refused_with_a_reason(path: Path) -> None:
+    if path.name in BEYOND_PYDICOM:
+        assert opened(path).frame(0, "file").pixels.any()
+        return
     dataset, reference = by_pydicom(path)
     if reference is None:
         with pytest.raises(DataError) as caught:
@@ -111,13 +118,12 @@ def test_a_shipped_file_is_read_as_pydicom_reads_it_or_refused_with_a_reason(pat
         np.testing.assert_allclose(share, expected, atol=2 / 65535)
 
 
-def test_every_plugin_of_the_table_is_installed_and_is_no_gpl_one() -> None:
-    from pydicom.pixels import get_decoder
-
-    for syntax, (_, plugin) in SYNTAXES.items():
-        if plugin:
-            assert plugin in get_decoder(syntax).available_plugins
-    assert "libjpeg" not in sys.modules
+def test_what_else_pydicom_ships_is_refused_with_a_reason() -> None:
+    others = [path for path in sorted(SHIPPED.rglob("*")) if path.is_file() and path not in set(shipped())]
+    assert {"no_meta.dcm", "zipMR.gz", "ExplVR_BigEndNoMeta.dcm"} <= {path.name for path in others}
+    for path in others:
+        with pytest.raises(DataError, match="is not a PNG, JPEG"):
+            Decoder(LIMITS, "file").decode(path)
 
 
 # Encodings ------------------------------------------------------------------------------------------------------------
@@ -134,43 +140,6 @@ def test_values_of_all_widths_and_signs_come_back(tmp_path: Path, make_dicom: Ma
     share = (pixels.astype(np.float64) - ends.min) / (float(ends.max) - ends.min)
     np.testing.assert_allclose(shown(path, "full_range"), share, atol=0.6 / 65535)
     np.testing.assert_allclose(shown(path, "min_max"), share, atol=0.6 / 65535)
-
-
-@pytest.mark.parametrize("compress", [RLELossless, JPEGLSLossless, JPEG2000Lossless], ids=lambda uid: uid.name)
-@pytest.mark.parametrize("kind", ["grey8", "grey12", "grey16", "rgb"])
-def test_lossless_compression_loses_nothing(tmp_path: Path, make_dicom: Make, compress: Any, kind: str) -> None:
-    if kind == "rgb":
-        pixels = RNG.integers(0, 256, (40, 50, 3)).astype(np.uint8)
-        elements: dict[str, Any] = {"PhotometricInterpretation": "RGB"}
-    else:
-        bits = int(kind[4:])
-        pixels = RNG.integers(0, 1 << bits, (40, 50)).astype(np.uint8 if bits == 8 else np.uint16)
-        elements = {"BitsStored": bits}
-    plain = make_dicom(tmp_path / "plain.dcm", pixels, **elements)
-    packed = make_dicom(tmp_path / "packed.dcm", pixels, compress=compress, **elements)
-    np.testing.assert_array_equal(opened(packed).stored(0), pixels)
-    np.testing.assert_array_equal(shown(packed), shown(plain))
-
-
-def test_jpeg_lossless_of_16_bits(tmp_path: Path, make_dicom: Make) -> None:
-    gdcm = pytest.importorskip("gdcm")
-    pixels = RNG.integers(0, 65536, (20, 30)).astype(np.uint16)
-    plain = make_dicom(tmp_path / "plain.dcm", pixels)
-    reader = gdcm.ImageReader()
-    reader.SetFileName(str(plain))
-    assert reader.Read()
-    change = gdcm.ImageChangeTransferSyntax()
-    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer = gdcm.ImageWriter()
-    writer.SetFileName(str(tmp_path / "packed.dcm"))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
-    image = opened(tmp_path / "packed.dcm")
-    assert image.syntax == "1.2.840.10008.1.2.4.70"
-    np.testing.assert_array_equal(image.stored(0), pixels)
 
 
 def deflated(path: Path, tail: bytes = b"") -> bytes:
@@ -196,13 +165,35 @@ def test_a_deflated_file_is_read(tmp_path: Path, make_dicom: Make) -> None:
         opened(path)
 
 
-def test_a_deflated_bomb_ends_at_the_limit(tmp_path: Path, make_dicom: Make) -> None:
+def test_deflated_bombs_end_where_their_header_says(tmp_path: Path, make_dicom: Make) -> None:
     path = make_dicom(tmp_path / "a.dcm", np.zeros((8, 8), np.uint8))
-    path.write_bytes(deflated(path, bytes(100 << 20)))
-    assert path.stat().st_size < 1 << 20
-    limits = LIMITS.model_copy(update={"memory_mb": 64})
-    with pytest.raises(DataError, match="inflates to more than 64 MiB"):
-        DicomImage.open(path.read_bytes(), name="bomb", limits=limits)
+    bomb = deflated(path, bytes(100 << 20))
+    assert len(bomb) < 1 << 20
+    header = len(path.read_bytes()) - 132 - 12 - pydicom.dcmread(path).file_meta.FileMetaInformationGroupLength
+    with inflated_at_most(2 << 20), pytest.raises(DataError, match=f"inflates to more than the {header} bytes"):
+        DicomImage.open(bomb, name="bomb", limits=LIMITS)
+    # One that announces all of it.
+    path = make_dicom(tmp_path / "b.dcm", np.zeros((1, 8, 8), np.uint8), Rows=8000, Columns=8000, NumberOfFrames=100)
+    with inflated_at_most(2 << 20), pytest.raises(DataError, match="inflates to more than 512 MiB"):
+        DicomImage.open(deflated(path, bytes(100 << 20)), name="bomb", limits=LIMITS)
+    # One whose header never ends.
+    path = make_dicom(tmp_path / "c.dcm", np.zeros((8, 8), np.uint8))
+    dataset = pydicom.dcmread(path)
+    dataset.private_block(0x0009, "X", create=True).add_new(1, "OB", bytes(100 << 20))
+    dataset.save_as(path)
+    with inflated_at_most(33 << 20), pytest.raises(DataError, match="a header of more than 32 MiB"):
+        DicomImage.open(deflated(path), name="bomb", limits=LIMITS)
+
+
+@contextmanager
+def inflated_at_most(most: int) -> Iterator[None]:
+    """No more memory than that, and twice as much for the pieces."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < 3 * most
+    finally:
+        tracemalloc.stop()
 
 
 # From stored values to displayed ones ---------------------------------------------------------------------------------
@@ -371,19 +362,6 @@ def test_headers_that_contradict_themselves_are_refused(
     with pytest.raises(DataError, match=why) as caught:
         shown(path)
     assert caught.value.where == str(path)
-
-
-def test_a_compressed_frame_larger_than_its_header_says_meets_no_decoder(tmp_path: Path, make_dicom: Make) -> None:
-    path = make_dicom(tmp_path / "a.dcm", np.zeros((64, 64), np.uint8), compress=JPEG2000Lossless)
-    data = bytearray(path.read_bytes())
-    place = data.index(b"\xff\x4f\xff\x51")
-    assert stream_size(bytes(data[place:]))[:2] == (64, 64)
-    data[place + 8 : place + 16] = (65535).to_bytes(4, "big") * 2
-    path.write_bytes(data)
-    started = time.perf_counter()
-    with pytest.raises(DataError, match="65535×65535 pixels and 1 samples where its header says 64×64"):
-        shown(path)
-    assert time.perf_counter() - started < 1
 
 
 def test_a_size_beyond_the_limits_is_refused_by_the_header(tmp_path: Path, make_dicom: Make) -> None:

@@ -105,6 +105,33 @@ def test_without_a_patient_the_study_and_then_the_series_stays_together(
     assert patients["b/5.dcm"] is None
 
 
+def test_a_series_and_the_studies_of_a_patient_stay_together_whatever_single_headers_lack(
+    tmp_path: Path, fill: Callable[..., None]
+) -> None:
+    fill(
+        # One slice of a series lacks its patient; so does a whole series of another study of theirs.
+        "a/1.dcm,pP,s1.1,q1.2",
+        "a/2.dcm,p,s1.1,q1.2",
+        "a/3.dcm,pP,s2.1,q2.2",
+        "b/4.dcm,p,s2.1,q2.3",
+        # A series under two names of a patient, one of whom has another study.
+        "a/5.dcm,pR,s3.1,q3.2",
+        "b/6.dcm,pQ,s3.1,q3.2",
+        "b/7.dcm,pR,s4.1,q4.2",
+        # UIDs that an anonymiser made all the same tie nobody together.
+        "a/8.dcm,pT,s5.1,q9",
+        "b/9.dcm,pU,s6.1,q9",
+        "b/10.dcm,pV,s6.1,q8",
+    )
+    patients = {name: patient for name, (_, patient, _) in told(opened(tmp_path)).items()}
+    assert {patients[name] for name in ("a/1.dcm", "a/2.dcm", "a/3.dcm", "b/4.dcm")} == {"P"}
+    assert {patients[name] for name in ("a/5.dcm", "b/6.dcm", "b/7.dcm")} == {"Q"}
+    assert [patients[name] for name in ("a/8.dcm", "b/9.dcm", "b/10.dcm")] == ["T", "U", "V"]
+    studies = {name: patient for name, (_, patient, _) in told(opened(tmp_path, patient="StudyInstanceUID")).items()}
+    assert studies["a/1.dcm"] == studies["a/2.dcm"] == "StudyInstanceUID 1.1"
+    assert studies["a/3.dcm"] == studies["b/4.dcm"] == "StudyInstanceUID 2.1"
+
+
 @pytest.mark.parametrize(
     ("patient", "expected"),
     [("PatientID", "P"), ("StudyInstanceUID", "StudyInstanceUID 1.1"), ("SeriesInstanceUID", "SeriesInstanceUID 1.2")],
@@ -303,7 +330,8 @@ def test_a_dicomdir_names_the_files_and_leads_nowhere_else(tmp_path: Path, fill:
     assert set(found) == {"GONE", "S", "passwd"}
     assert "cannot be read" in found["GONE"]
     assert {reason for name, reason in found.items() if name != "GONE"} == {
-        "is a reference that leads out of the DICOMDIR's folder."
+        "is a reference that leads out of the DICOMDIR's folder.",
+        "lies outside the source's folder.",
     }
     assert len(source) == 7
 

@@ -84,6 +84,27 @@ def test_a_name_overrules_the_file_name_and_a_folder_with_one_file_will_do(tmp_p
         opened(tmp_path, ".")
 
 
+def test_a_link_in_the_folder_may_not_lead_out(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", **arrays())
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "mine.npz").symlink_to(tmp_path / "mine.npz")
+    with pytest.raises(DataError, match=r"raw/mine\.npz: is a link that leads out"):
+        opened(tmp_path, "raw")
+
+
+def test_nothing_of_an_archive_is_unpacked_to_the_disk(tmp_path: Path) -> None:
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    np.savez(folder / "mine.npz", **arrays())
+    with zipfile.ZipFile(folder / "mine.npz", "a") as archive:
+        for name in ("../evil.npy", "/evil.npy", "evil.npy"):
+            archive.writestr(name, b"evil")
+    source = opened(tmp_path, "raw")
+    for record in source.records():
+        source.read(record)
+    assert sorted(tmp_path.rglob("*")) == [folder, folder / "mine.npz"]
+
+
 def test_unknown_files_take_their_classes_from_the_labels_or_from_params(tmp_path: Path) -> None:
     stored = arrays(classes=3)
     stored["train_labels"] = stored["train_labels"] * 5

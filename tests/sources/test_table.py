@@ -10,6 +10,7 @@ import pytest
 from medsweep import params
 from medsweep.errors import DataError, MedsweepError, ParamsError
 from medsweep.sources.catalog import ImageSource, open_source
+from medsweep.sources.tree import LEAVES, OUTSIDE
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -159,6 +160,29 @@ def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "raw").write_bytes(b"")
     with pytest.raises(DataError, match=r"raw: is empty"):
         opened(tmp_path)
+
+
+def test_images_outside_the_folder_are_refused(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "5.png").write_bytes(b"x")
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "folder").symlink_to(outside)
+    (raw / "link.png").symlink_to(outside / "5.png")
+    (raw / "inside.png").symlink_to(raw / "0.png")
+    names = ["0.png", "inside.png", str(raw / "1.png"), "x/../2.png"]
+    away = ["../outside/5.png", str(outside / "5.png"), "folder/5.png", "link.png"]
+    (raw / "x").mkdir()
+    write(tmp_path, "path,label", *(f"{name},{'ab'[index % 2]}" for index, name in enumerate([*names, *away])))
+    source = opened(tmp_path)
+    refused = {}
+    for record in source.records():
+        try:
+            source.read(record)
+        except DataError as error:
+            refused[record.path] = error.message
+    assert refused == {raw / name: LEAVES if name == "link.png" else OUTSIDE for name in away}
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real images of ../shared/data are absent")

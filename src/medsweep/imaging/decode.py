@@ -164,7 +164,7 @@ class Decoder:
                 self._check_size(image.height, image.width, len(image.getbands()) * _sample_bytes(image.mode), name)
                 if image.mode in _REFUSED:
                     raise DataError(f"cannot be used: {_REFUSED[image.mode]}.", where=name)
-                if getattr(image, "n_frames", 1) > 1:
+                if _several(image):
                     raise DataError("holds several pages or frames; one image a file is needed.", where=name)
                 _check_sums(data)
                 deep = _bits(image, data)
@@ -172,6 +172,14 @@ class Decoder:
                 if deep == 16 and image.mode not in _WIDE_GREY:
                     return _decode_deep_colour(data, image), 65535
                 return _decode_upright(image, deep, name)
+
+
+def _several(image: Image.Image) -> bool:
+    """Whether there are more pages or frames than one."""
+    if image.format == "TIFF":
+        # Counting pages would step through all of them, and there may be millions.
+        return bool(image.tag_v2.next)  # type: ignore[attr-defined]
+    return getattr(image, "n_frames", 1) > 1
 
 
 def _sample_bytes(mode: str) -> int:

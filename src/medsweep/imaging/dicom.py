@@ -14,22 +14,26 @@ from medsweep import params
 from medsweep.artifacts.record import RawImage
 from medsweep.errors import DataError
 from medsweep.imaging.dicom_header import DEFLATED, damaged, parse
+from medsweep.imaging.dicom_palette import coloured
 from medsweep.imaging.dicom_values import DISPLAYED, Stored, displayed
+from medsweep.imaging.jpeg_extended import JPEG_EXTENDED, PRECISION, plugin
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
 
 NATIVE = ""
+_RLE = "1.2.840.10008.1.2.5"
 # By transfer syntax, which of pydicom's plugins decodes: always the same one, so that the same file gives the same
-# pixels. None of them is under the GPL; Pillow reads JPEG because it withstands damaged files best.
+# pixels. None of them is under the GPL; Pillow reads JPEG because it withstands damaged files best, and 12 bits, which
+# it cannot read, are read by GDCM (`jpeg_extended`).
 SYNTAXES: dict[str, tuple[str, str]] = {
     "1.2.840.10008.1.2": ("Implicit VR Little Endian", NATIVE),
     "1.2.840.10008.1.2.1": ("Explicit VR Little Endian", NATIVE),
     DEFLATED: ("Deflated Explicit VR Little Endian", NATIVE),
     "1.2.840.10008.1.2.2": ("Explicit VR Big Endian", NATIVE),
-    "1.2.840.10008.1.2.5": ("RLE Lossless", "pylibjpeg"),
+    _RLE: ("RLE Lossless", "pylibjpeg"),
     "1.2.840.10008.1.2.4.50": ("JPEG Baseline (Process 1)", "pillow"),
-    "1.2.840.10008.1.2.4.51": ("JPEG Extended (Process 2 and 4)", "pillow"),
+    JPEG_EXTENDED: ("JPEG Extended (Process 2 and 4)", "pillow"),
     "1.2.840.10008.1.2.4.57": ("JPEG Lossless (Process 14)", "gdcm"),
     "1.2.840.10008.1.2.4.70": ("JPEG Lossless SV1", "gdcm"),
     "1.2.840.10008.1.2.4.80": ("JPEG-LS Lossless", "pyjpegls"),
@@ -40,7 +44,6 @@ SYNTAXES: dict[str, tuple[str, str]] = {
     "1.2.840.10008.1.2.4.202": ("High-Throughput JPEG 2000 Lossless RPCL", "pylibjpeg"),
     "1.2.840.10008.1.2.4.203": ("High-Throughput JPEG 2000", "pylibjpeg"),
 }
-_EXTENDED = "1.2.840.10008.1.2.4.51"
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _MOST_FRAMES = 100_000
@@ -114,8 +117,8 @@ class DicomImage:
             if _whole(dataset, "HighBit", 0, 63, absent=bits - 1) != bits - 1:
                 raise DataError("does not store its values in the lowest bits (HighBit).")
         if photometric in (*_GREY, "PALETTE COLOR"):
-            if samples != 1:
-                raise DataError(f"is {photometric} and has {samples} samples a pixel.")
+            if samples != 1 or (photometric not in _GREY and (floating or allocated > 16)):
+                raise DataError(f"is {photometric} and has {samples} samples a pixel of {allocated} bits.")
         elif photometric in _COLOUR:
             if samples != 3 or floating:
                 raise DataError(f"is {photometric} and has {samples} samples a pixel.")
@@ -173,19 +176,22 @@ class DicomImage:
         """
         from pydicom.pixels.decoders.base import get_decoder
 
-        plugin = SYNTAXES[self.syntax][1]
-        if plugin:
-            self._check_stream(index)
+        by = SYNTAXES[self.syntax][1]
+        if by and self._precision(index) == PRECISION and self.syntax == JPEG_EXTENDED:
+            by = plugin()
         decoder = get_decoder(self.syntax)
         # What native data need has been checked.
-        array, _ = decoder.as_array(self.dataset, index=index, decoding_plugin=plugin, validate=bool(plugin))
+        array, _ = decoder.as_array(self.dataset, index=index, decoding_plugin=by, validate=bool(by))
         expected = (self.rows, self.columns) if self.samples == 1 else (self.rows, self.columns, self.samples)
         if array.shape != expected:
             raise DataError(f"decodes to {array.shape} where its header says {expected}.")
         return array
 
-    def _check_stream(self, index: int) -> None:
-        """A compressed frame's own header agrees with the file's, so that no decoder meets a size nobody checked."""
+    def _precision(self, index: int) -> int:
+        """The bits of a sample by a compressed frame's own header (of RLE, which has none, by the file's).
+
+        That header agrees with the file's, so that no decoder meets a size nobody checked.
+        """
         from pydicom.encaps import get_frame
 
         stream = get_frame(
@@ -193,8 +199,11 @@ class DicomImage:
         )
         size = stream_size(stream)
         if size is None:
-            if SYNTAXES[self.syntax][1] == "pylibjpeg" and "RLE" in SYNTAXES[self.syntax][0]:
-                return
+            if self.syntax == _RLE:
+                # Packed at its worst, a frame grows by a hundredth; what is longer would not stay within its size.
+                if len(stream) > 2 * self.rows * self.columns * self.samples * self.bits_allocated // 8 + 1024:
+                    raise DataError("has a compressed frame that is longer than its pixels.")
+                return self.bits
             raise DataError("has a compressed frame without a readable header.")
         if size[:3] != (self.rows, self.columns, self.samples):
             raise DataError(
@@ -203,8 +212,9 @@ class DicomImage:
             )
         if size[3] > self.bits_allocated:
             raise DataError(f"has a compressed frame of {size[3]} bits where its header says {self.bits_allocated}.")
-        if self.syntax == _EXTENDED and size[3] != 8:
-            raise DataError("is JPEG Extended with 12 bits, which no free decoder reads; save it in another syntax.")
+        if self.syntax == JPEG_EXTENDED and size[3] != 8 and (size[2], size[3]) != (1, PRECISION):
+            raise DataError(f"is JPEG Extended with {size[2]} samples of {size[3]} bits, which cannot be read.")
+        return size[3]
 
     def _extended_offsets(self) -> tuple[bytes, bytes] | None:
         if "ExtendedOffsetTable" not in self.dataset or "ExtendedOffsetTableLengths" not in self.dataset:
@@ -213,10 +223,7 @@ class DicomImage:
 
     def _shown(self, stored: NDArray[Any], index: int, window: params.Window) -> tuple[NDArray[Any], int]:
         if self.photometric == "PALETTE COLOR":
-            from pydicom.pixels.processing import apply_color_lut
-
-            coloured = apply_color_lut(stored, self.dataset)[:, :, :3]
-            return coloured, int(np.iinfo(coloured.dtype).max)
+            return coloured(stored, self.dataset)
         if self.samples == 3:
             if stored.dtype.kind != "u":
                 raise DataError("has colours with a sign.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import math
 import struct
 import warnings
 import zlib
@@ -21,6 +22,10 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 # A header longer than this is no header; pixel data begin before.
 HEADER_BYTES = 32 << 20
 _INFLATE_STEP = 1 << 20
+# What may follow the pixels of a deflated data set: signatures and padding.
+_AFTER_PIXELS = 1 << 20
+_SIZES = ["Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "BitsAllocated"]
+_ABSENT = (1, 1, 1, 1, 8)
 _VALUE_LENGTH = 64
 
 # Text that names a kind of machine, examination or setting, never a person. All other text is shown as a digest.
@@ -219,8 +224,8 @@ def parse(data: bytes, *, name: str, largest: int, pixels: bool, everything: boo
 def _parse_deflated(data: bytes, name: str, largest: int, *, pixels: bool) -> FileDataset | None:
     """The data set of a deflated file, or None where the file is not deflated after all.
 
-    pydicom inflates all there is at once; here zlib is asked for one bounded piece after the other, so that a bomb
-    ends at the limit and not in memory.
+    pydicom inflates all there is at once. Here zlib is asked for one bounded piece after the other: first for the
+    header, and then for as much as the header announces and no more, so that a bomb ends where its picture would.
     """
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.filereader import read_dataset
@@ -230,34 +235,91 @@ def _parse_deflated(data: bytes, name: str, largest: int, *, pixels: bool) -> Fi
     meta = FileMetaDataset(read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag.group != 2))
     if meta.get("TransferSyntaxUID") != DEFLATED:
         return None
-    content, complete = _inflated(data[stream.tell() :], largest)
-    if pixels and not complete:
-        more = len(content) > largest
-        raise DataError(
-            f"inflates to more than {largest >> 20} MiB." if more else "is truncated: its deflated data end early.",
-            where=name,
-        )
-    buffer = io.BytesIO(content)
-    stop = None if pixels else lambda tag, vr, length: tag.group == 0x7FE0
-    found = read_dataset(buffer, False, True, stop_when=stop)
-    whole = FileDataset(buffer, found, data[:PREFIX_AT], meta, False, True)
+    inflating = _Inflating(data[stream.tell() :])
+    size = _announced(inflating, name)
+    if pixels:
+        if size > largest:
+            raise DataError(f"inflates to more than {largest >> 20} MiB.", where=name)
+        inflating.up_to(size + _AFTER_PIXELS + 1)
+        if len(inflating) > size + _AFTER_PIXELS:
+            raise DataError(f"inflates to more than the {size} bytes that its header announces.", where=name)
+        if not inflating.complete:
+            raise DataError("is truncated: its deflated data end early.", where=name)
+    stop = None if pixels else _at_pixels
+    found = read_dataset(inflating.stream(), False, True, stop_when=stop)
+    whole = FileDataset(io.BytesIO(), found, data[:PREFIX_AT], meta, False, True)
     whole.set_original_encoding(False, True, found._character_set)
     return whole
 
 
-def _inflated(data: bytes, largest: int) -> tuple[bytes, bool]:
-    """The inflated bytes, a piece more than `largest` at most, and whether these are all."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    parts: list[bytes] = []
-    total = 0
-    while total <= largest and not inflater.eof:
-        part = inflater.decompress(data, _INFLATE_STEP)
-        data = inflater.unconsumed_tail
-        if not part and not data:
+def _at_pixels(tag: Any, vr: Any, length: int) -> bool:
+    return bool(tag.group == 0x7FE0)
+
+
+def _announced(inflating: _Inflating, name: str) -> int:
+    """The bytes of a deflated data set by what its own header says; no more than a header is inflated for that."""
+    from pydicom.filereader import read_dataset
+    from pydicom.tag import Tag
+
+    sizes: list[Any] = [Tag(keyword) for keyword in _SIZES]
+    for most in (_INFLATE_STEP, HEADER_BYTES):
+        inflating.up_to(most)
+        stream = inflating.stream()
+        try:
+            found = read_dataset(stream, False, True, stop_when=_at_pixels, specific_tags=sizes)
+        except Exception as error:
+            if inflating.finished or most == HEADER_BYTES:
+                raise damaged(error, name) from None
+            continue  # the piece may end within an element
+        place = stream.tell()
+        if place < len(inflating) or inflating.finished:
             break
-        total += len(part)
-        parts.append(part)
-    return b"".join(parts), inflater.eof
+    else:
+        raise DataError(f"has a header of more than {HEADER_BYTES >> 20} MiB.", where=name)
+    try:
+        counts = [int(found.get(keyword) or absent) for keyword, absent in zip(_SIZES, _ABSENT, strict=True)]
+    except (TypeError, ValueError):
+        return place  # the numbers are damaged, which is told when they are checked
+    # The head of the pixels' own element takes 12 bytes.
+    return place + 12 + math.prod(counts) // 8 if "Rows" in found else place
+
+
+class _Inflating:
+    """Deflated bytes, inflated as far as was asked for."""
+
+    def __init__(self, data: bytes) -> None:
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._rest = data
+        self._found = io.BytesIO()
+        self._length = 0
+        self._stuck = False
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def complete(self) -> bool:
+        """Whether the end that the data themselves mark has been reached."""
+        return self._inflater.eof
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing more: the data are complete, or end early."""
+        return self._inflater.eof or self._stuck
+
+    def up_to(self, length: int) -> None:
+        """Inflate on to `length` bytes in all, or to the end."""
+        while self._length < length and not self.finished:
+            part = self._inflater.decompress(self._rest, min(_INFLATE_STEP, length - self._length))
+            self._rest = self._inflater.unconsumed_tail
+            self._stuck = not part and not self._rest
+            self._found.seek(0, io.SEEK_END)
+            self._found.write(part)
+            self._length += len(part)
+
+    def stream(self) -> io.BytesIO:
+        """What has been inflated, from its beginning."""
+        return io.BytesIO(self._found.getvalue())
 
 
 def damaged(error: Exception, name: str) -> DataError:

@@ -139,7 +139,8 @@ def _shown(
     units = _modality(values, dataset, frame)
     item = _item(dataset, frame, "FrameVOILUTSequence")
     if rule == "file" and item is not None and item.get("VOILUTSequence"):
-        lut = _lut(item.VOILUTSequence[0], stored.signed)
+        # What a VOI LUT maps has a sign where the modality's units have one (PS3.3 C.11.2.1.1).
+        lut = _lut(item.VOILUTSequence[0], bool(_modality(np.array(stored.span), dataset, frame).min() < 0))
         share = lut.apply(units) / lut.largest
         share = 1 - share if stored.inverted else share
     elif rule in ("full_range", "min_max"):

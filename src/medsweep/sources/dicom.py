@@ -17,9 +17,10 @@ from medsweep.imaging.dicom_header import looks_like_dicom, parse, require_pydic
 from medsweep.imaging.dicom_identity import Identity, identify
 from medsweep.params import Section, Source
 from medsweep.sources import rows
+from medsweep.sources.dicom_patients import Level, named, patients
 from medsweep.sources.labels import SingleLabelTask, choose_classes, choose_task, in_order, shortened
 from medsweep.sources.protocol import UnknownLabel
-from medsweep.sources.tree import class_folders, files_below, leaving
+from medsweep.sources.tree import class_folders, files_below, outside
 
 SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima", ""})
 DICOMDIR = "DICOMDIR"
@@ -79,7 +80,7 @@ class DicomSettings(Section):
         classes: in label order; other labels are unknown. Default: all, sorted.
         positive: of two classes, the positive one (it is then the second). Default: the second.
         task: binary, multiclass or ordinal. Default: by the number of classes.
-        patient: what stays together in a split. Where the header lacks it: the study, else the series.
+        patient: what stays together in a split, as `dicom_patients.patients` says.
         frames: which frames of a multi-frame file: each, the middle one, or every stride-th from the first.
         stride: for `frames: stride`.
         columns: elements to keep as subgroups, by keyword: of `KEPT_TAGS`, or AgeBand (decades) or Site (a digest of
@@ -94,7 +95,7 @@ class DicomSettings(Section):
     classes: list[str] | None = None
     positive: str | None = None
     task: SingleLabelTask | None = None
-    patient: Literal["PatientID", "StudyInstanceUID", "SeriesInstanceUID"] = "PatientID"
+    patient: Level = "PatientID"
     frames: Literal["each", "middle", "stride"] = "each"
     stride: Annotated[int, Field(ge=1)] = 1
     columns: list[str] = Field(default_factory=list)
@@ -171,6 +172,7 @@ class DicomSource:
         )
         self.task = choose_task(settings.task, self.class_names, ordered=settings.classes is not None)
         index = {name: number for number, name in enumerate(self.class_names)}
+        whose = patients(identities, settings.patient)
         self._files: list[_File] = []
         interned: dict[tuple[str, ...], Mapping[str, str]] = {}
         for name in listed:
@@ -187,7 +189,7 @@ class DicomSource:
             values = tuple(_kept(column, identity) for column in settings.columns)
             columns = interned.setdefault(values, dict(zip(settings.columns, values, strict=True)))
             self._files.append(
-                _File(name, index[found.label], found.split, self._patient(identity), self._frames(identity), columns)
+                _File(name, index[found.label], found.split, whose.get(name), self._frames(identity), columns)
             )
         self._reasons = {self._folder / name: reason for name, reason in self._refused.items()}
         if not self._files:
@@ -288,12 +290,7 @@ class DicomSource:
         """The reason to refuse a DICOMDIR's reference that leads out of its folder (PS3.10 8.2: plain components)."""
         if any(part in ("", ".", "..") or "/" in part or "\\" in part or ":" in part or "\0" in part for part in parts):
             return "is a reference that leads out of the DICOMDIR's folder."
-        path = self._folder.joinpath(*parts)
-        if path.is_symlink():
-            return leaving(path, self._inside)
-        if not path.resolve().is_relative_to(self._inside):  # through a linked folder
-            return "is a reference that leads out of the DICOMDIR's folder."
-        return None
+        return outside(self._folder.joinpath(*parts), self._inside)
 
     def _identities(self, listed: Sequence[str], tags: Sequence[int]) -> Iterator[tuple[str, Identity]]:
         """What the headers say; a file whose header cannot be read, or holds no image, is refused."""
@@ -340,7 +337,7 @@ class DicomSource:
         match = self._match[0]
         found, unknown, used = {}, [], set()
         for name in listed:
-            key = name if match == "file" else _key(identities.get(name), match)
+            key = name if match == "file" else named(identities.get(name), match)
             if key and key in said:
                 found[name] = said[key]
                 used.add(key)
@@ -404,19 +401,6 @@ class DicomSource:
         # A record that will be refused only has to agree with the others in having a split.
         return next((each.split for each in labels.values()), None)
 
-    def _patient(self, identity: Identity | None) -> str | None:
-        """Who stays together: what the settings say, else the study, else the series."""
-        if identity is None:
-            return None
-        wanted = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID"]
-        wanted = wanted[wanted.index(self._settings.patient) :]
-        if wanted == ["SeriesInstanceUID"]:
-            wanted += ["StudyInstanceUID", "PatientID"]
-        for name in wanted:
-            if value := _key(identity, name):
-                return value if name == "PatientID" else f"{name} {value}"
-        return None
-
     def _frames(self, identity: Identity | None) -> tuple[int, ...] | None:
         if identity is None or identity.frames <= 1:
             return None
@@ -430,17 +414,6 @@ def _labels_file(root: Path, folder: Path, name: str) -> Path:
         if path.is_file():
             return path
     raise DataError("does not exist.", where=name, fix="prepare.source.labels names a CSV, from the project's root.")
-
-
-def _key(identity: Identity | None, name: str) -> str:
-    if identity is None:
-        return ""
-    return {
-        "SOPInstanceUID": identity.instance,
-        "SeriesInstanceUID": identity.series,
-        "StudyInstanceUID": identity.study,
-        "PatientID": identity.patient,
-    }[name]
 
 
 def _kept(column: str, identity: Identity | None) -> str:

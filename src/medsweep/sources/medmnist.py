@@ -22,6 +22,7 @@ from medsweep.params import Section, Source
 from medsweep.sources.labels import choose_task, in_order, shortened
 from medsweep.sources.medmnist_catalog import MEDMNIST
 from medsweep.sources.protocol import UnknownLabel
+from medsweep.sources.tree import leaving
 
 # The largest set, PathMNIST at 224, unpacks to 16 GB; one label array has at most some millions of values.
 _MAX_IMAGE_BYTES = 32 << 30
@@ -207,6 +208,10 @@ def _npz(path: Path, *, shown: str, name: str | None) -> Path:
     if len(found) != 1:
         held = shortened([each.name for each in found]) or "no such npz file"
         raise DataError(f"is a folder and holds {held}.", where=shown, fix="Name one file in prepare.source.path.")
+    if (problem := leaving(found[0], path.resolve())) is not None:
+        raise DataError(
+            problem, where=str(found[0]), fix="Copy the file itself here, or name it in prepare.source.path."
+        )
     return found[0]
 
 

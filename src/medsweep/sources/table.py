@@ -14,6 +14,7 @@ from medsweep.params import Section, Source
 from medsweep.sources import rows
 from medsweep.sources.labels import choose_classes, choose_task, in_order, shortened
 from medsweep.sources.protocol import UnknownLabel
+from medsweep.sources.tree import outside
 
 # Looked for, in this order, where params.yaml names no column.
 _PATIENT_COLUMNS = ("patient_id", "patient")
@@ -96,6 +97,7 @@ class TableSource:
                 fix="prepare.source.path names a CSV file, or a folder that holds prepare.source.file.",
             )
         self._images = root / settings.images if settings.images is not None else self._csv.parent
+        self._inside = self._images.resolve()
         header = rows.header(self._csv)
         self._patient = rows.column(settings.patient_column, _PATIENT_COLUMNS, header)
         self._split = rows.column(settings.split_column, rows.SPLIT_COLUMNS, header)
@@ -158,7 +160,15 @@ class TableSource:
             )
 
     def read(self, record: ImageRecord) -> RawImage | None:
-        """None: the pixels are in the file."""
+        """None: the pixels are in the file.
+
+        Raises:
+            DataError: the file lies outside the folder of the images, by its path or through a link.
+        """
+        reason = outside(record.path, self._inside)
+        if reason is not None:
+            fix = "prepare.source.images names the folder that holds all images."
+            raise DataError(reason, where=str(record.path), fix=fix)
         return None
 
     @property

@@ -12,6 +12,7 @@ from medsweep.sources.labels import shortened
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 LEAVES = "is a link that leads out of the source's folder."
+OUTSIDE = "lies outside the source's folder."
 LINKED_FOLDER = "is a link to a folder, which is not followed."
 _IGNORED = "__MACOSX"
 
@@ -76,8 +77,11 @@ def files_below(folder: Path, inside: Path, wanted: Callable[[str], bool]) -> It
 
 def leaving(path: Path, inside: Path) -> str | None:
     """The reason to refuse a link that leads out of `inside`, or None."""
-    if not path.is_symlink():
-        return None
+    return outside(path, inside) if path.is_symlink() else None
+
+
+def outside(path: Path, inside: Path) -> str | None:
+    """The reason to refuse a file that a list names and that lies outside `inside`, by its path or through a link."""
     try:
         target = path.resolve()
     except (OSError, RuntimeError):  # a link to itself
@@ -85,7 +89,7 @@ def leaving(path: Path, inside: Path) -> str | None:
     # DVC may check files out as links into its cache, .../files/md5/xx/<30 hex digits>.
     if target.is_relative_to(inside) or re.search(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$", target.as_posix()):
         return None
-    return LEAVES
+    return LEAVES if path.is_symlink() else OUTSIDE
 
 
 def _folders(parent: Path) -> list[Path]:
