@@ -174,15 +174,17 @@ def test_deflated_bombs_end_where_their_header_says(tmp_path: Path, make_dicom: 
         DicomImage.open(bomb, name="bomb", limits=LIMITS)
     # One that announces all of it.
     path = make_dicom(tmp_path / "b.dcm", np.zeros((1, 8, 8), np.uint8), Rows=8000, Columns=8000, NumberOfFrames=100)
+    bomb = deflated(path, bytes(100 << 20))
     with inflated_at_most(2 << 20), pytest.raises(DataError, match="inflates to more than 512 MiB"):
-        DicomImage.open(deflated(path, bytes(100 << 20)), name="bomb", limits=LIMITS)
+        DicomImage.open(bomb, name="bomb", limits=LIMITS)
     # One whose header never ends.
     path = make_dicom(tmp_path / "c.dcm", np.zeros((8, 8), np.uint8))
     dataset = pydicom.dcmread(path)
     dataset.private_block(0x0009, "X", create=True).add_new(1, "OB", bytes(100 << 20))
     dataset.save_as(path)
+    bomb = deflated(path)
     with inflated_at_most(33 << 20), pytest.raises(DataError, match="a header of more than 32 MiB"):
-        DicomImage.open(deflated(path), name="bomb", limits=LIMITS)
+        DicomImage.open(bomb, name="bomb", limits=LIMITS)
 
 
 @contextmanager

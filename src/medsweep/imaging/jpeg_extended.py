@@ -22,7 +22,7 @@ def plugin() -> str:
     """The plugin's name in pydicom's decoder of JPEG Extended, which knows it from now on."""
     from pydicom.pixels.decoders.base import get_decoder
 
-    decoder = get_decoder(JPEG_EXTENDED)  # type: ignore[arg-type]
+    decoder = get_decoder(JPEG_EXTENDED)
     if _PLUGIN not in decoder.available_plugins:
         decoder.add_plugin(_PLUGIN, (__name__, "decode_frame"))
     return _PLUGIN
