@@ -289,8 +289,9 @@ class Train(Section):
 
 
 class Bootstrap(Section):
-    """Intervals by resampling patients."""
+    """Intervals by resampling patients: bias-corrected and accelerated, or the resamples' own percentiles."""
 
+    method: Literal["bca", "percentile"]
     samples: Annotated[int, Field(ge=100, le=100_000)]
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)]
     seed: Seed

@@ -20,7 +20,8 @@ from medsweep.statistics.intervals import (
 from medsweep.statistics.metrics import METRICS, evaluate_all, per_class
 from medsweep.statistics.operating_points import decide
 
-SETTINGS = {"samples": 200, "confidence": 0.95, "seed": 7}
+SETTINGS: dict[str, Any] = {"samples": 200, "confidence": 0.95, "seed": 7, "method": "percentile"}
+BCA = SETTINGS | {"method": "bca"}
 
 
 def example(task: Any, n: int = 90) -> tuple[Any, Any, Any]:
@@ -40,7 +41,7 @@ def example(task: Any, n: int = 90) -> tuple[Any, Any, Any]:
 def test_every_resample_equals_the_plain_metrics_of_the_drawn_images(task: Any) -> None:
     labels, p, d = example(task)
     groups = np.arange(len(labels)) // 4
-    found = bootstrap_intervals(task, labels, p, d, groups, samples=25, confidence=0.9, seed=3)
+    found = bootstrap_intervals(task, labels, p, d, groups, samples=25, confidence=0.9, seed=3, method="percentile")
     weights = np.concatenate(list(resample_weights(groups, samples=25, seed=3)), axis=1)
     each = []
     for column in weights.T:
@@ -90,7 +91,7 @@ def test_clustering_widens_the_interval() -> None:
     labels = patients % 2
     d = np.where(right[patients], labels, 1 - labels)
     p = np.stack([0.9 - 0.8 * d, 0.1 + 0.8 * d], axis=1)
-    settings = {"samples": 1000, "confidence": 0.95, "seed": 0}
+    settings: dict[str, Any] = {"samples": 1000, "confidence": 0.95, "seed": 0, "method": "percentile"}
     clustered = bootstrap_intervals("binary", labels, p, d, patients, **settings)["accuracy"]
     naive = bootstrap_intervals("binary", labels, p, d, np.arange(600), **settings)["accuracy"]
     ratio = (clustered.high - clustered.low) / (naive.high - naive.low)

@@ -218,6 +218,7 @@ def _report(
         samples=known.samples,
         confidence=known.confidence,
         seed=known.seed,
+        method=known.method,
     )
     estimates = {
         name: Estimate(_finite(each.value), None, None) if name in _WITHOUT_INTERVAL else _estimate(each)
@@ -359,6 +360,7 @@ def _areas(
         samples=known.samples,
         confidence=known.confidence,
         seed=known.seed,
+        method=known.method,
     )
     return {k: {name: _estimate(own[name]) for name in names} for k, own in found.items()}
 

@@ -13,7 +13,7 @@ What holds for all of them:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -496,10 +496,13 @@ def _plain(predictions: Predictions) -> Weighted:
     return Weighted(predictions, np.ones((len(predictions.probabilities), 1)))
 
 
-def evaluate_weighted(predictions: Predictions, weights: Floats) -> Mapping[str, Floats]:
-    """Every metric that exists for the task under each column of `weights` (N, B): name to (B,)."""
+def evaluate_weighted(
+    predictions: Predictions, weights: Floats, names: Collection[str] | None = None
+) -> Mapping[str, Floats]:
+    """Every metric that exists for the task (of `names` alone) under each column of `weights` (N, B): name to (B,)."""
     at = Weighted(predictions, weights)
-    return {name: row.function(at) for name, row in of_task(predictions.task).items()}
+    rows = of_task(predictions.task).items()
+    return {name: row.function(at) for name, row in rows if names is None or name in names}
 
 
 def per_class_weighted(predictions: Predictions, weights: Floats) -> Mapping[tuple[int, str], Floats]:
