@@ -83,6 +83,14 @@ class Layout:
         return self.models / "trials.csv"
 
     @property
+    def validation(self) -> Path:
+        return self.models / "validation.csv"
+
+    @property
+    def features(self) -> Path:
+        return self.models / "features.npz"
+
+    @property
     def search_plots(self) -> Path:
         return self.models / "plots"
 

@@ -12,6 +12,7 @@ from medsweep.errors import ParamsError
 
 Scalar = bool | int | float | str
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -279,11 +280,22 @@ class Search(Section):
         return (*found, self.max_epochs)
 
 
+class OperatingPoints(Section):
+    """Further ways to decide, each fitted on validation: what an evaluation then shows on the test split."""
+
+    youden: bool
+    sensitivity: list[Rate]
+    specificity: list[Rate]
+    cost_ratio: list[Annotated[float, Field(gt=0.0, le=1e6)]]
+
+
 class Train(Section):
     """Stage 3."""
 
     seed: Seed
+    calibration: Literal["temperature", "none"]
     threshold: Literal["youden", "accuracy", "f1", "half"]
+    operating_points: OperatingPoints
     search: Search
     space: Space
 

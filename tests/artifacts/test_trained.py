@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from medsweep.artifacts.files import digest_file
-from medsweep.artifacts.trained import TrainedModel
+from medsweep.artifacts.trained import OperatingPoint, TrainedModel
 from medsweep.errors import ArtifactError
+
+POINT = OperatingPoint("sensitivity", 0.95, (0.3,), (0.96,), (None,))
 
 
 def make(**changes: Any) -> TrainedModel:
@@ -40,6 +43,7 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
         "multiclass": make(task="multiclass", class_names=("a", "b", "c"), threshold=()),
         "multilabel": make(task="multilabel", class_names=("a", "b", "c"), threshold=(0.1, 0.2, 0.3)),
         "ensemble": make(members=(1, 5, 9), synthetic=False),
+        "points": make(operating_points=(POINT,), calibration={"ece_before": 0.1, "auroc_after": None}),
     }.items():
         path = tmp_path / f"{name}.json"
         manifest.save(path)
@@ -57,6 +61,7 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
         ({"task": "multiclass"}, "a multiclass model has 0 threshold"),
         ({"task": "multilabel"}, "a multilabel model has 2 threshold"),
         ({"members": ()}, "at least one member"),
+        ({"operating_points": (POINT, replace(POINT, thresholds=(0.1, 0.2)))}, "operating point .* has 1 threshold"),
         ({"temperature": 0.0}, "temperature must be positive"),
         ({"input_shape": (28, 28)}, r"\(H, W, C\)"),
     ],

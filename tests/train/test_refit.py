@@ -10,12 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medsweep.artifacts.features import FeatureStatistics
 from medsweep.artifacts.files import digest_file
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.artifacts.trial import Named, TrialConfig
-from medsweep.params import Params
+from medsweep.artifacts.validation import ValidationPredictions
+from medsweep.params import OperatingPoints, Params
+from medsweep.statistics.features import mahalanobis
+from medsweep.statistics.metrics import evaluate_all
 from medsweep.statistics.operating_points import fit_thresholds
 from medsweep.train import fit as module
+from medsweep.train.decisions import DecisionRules
 from medsweep.train.fit import FitTask, TrainingData, finished_network, fit
 from medsweep.train.refit import RefitTask, refit
 
@@ -37,6 +42,24 @@ CONFIG = TrialConfig(
 )
 
 
+RULES = DecisionRules(
+    "temperature", "f1", OperatingPoints(youden=True, sensitivity=[0.75], specificity=[], cost_ratio=[2.0])
+)
+
+
+def refit_to(folder: Path, data: TrainingData, checkpoint: Path, rules: DecisionRules = RULES) -> RefitTask:
+    return RefitTask(
+        CONFIG,
+        data,
+        2,
+        checkpoint,
+        save_to=folder / "model.keras",
+        validation=folder / "validation.csv",
+        features=folder / "features.npz",
+        rules=rules,
+    )
+
+
 @pytest.mark.parametrize("task", ["binary", "multilabel"])
 def test_the_model_file(
     task: str, small_params: Callable[..., Params], write_data: Callable[..., PreparedSplit], tmp_path: Path
@@ -49,15 +72,15 @@ def test_the_model_file(
     checkpoint = tmp_path / "end.npz"
     answer = fit(FitTask(CONFIG, data, 2, 2, None, checkpoint, measure=True))
     assert answer.error is None
-    rule = "f1"
-    jobs = [RefitTask(CONFIG, data, 2, checkpoint, tmp_path / name / "model.keras", rule) for name in ("a", "b")]
+    jobs = [refit_to(tmp_path / name, data, checkpoint) for name in ("a", "b")]
     finals = [refit(jobs[0])]
     # A worker that has built other networks since, and builds this one anew at other addresses.
     module._OPEN_NETWORKS.clear()
     others = [module.build_trial_network(replace(CONFIG, seed=seed), train) for seed in (8, 9)]
     finals.append(refit(jobs[1]))
     assert others
-    assert (tmp_path / "a/model.keras").read_bytes() == (tmp_path / "b/model.keras").read_bytes()
+    for name in ("model.keras", "validation.csv", "features.npz"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert finals[0].digest == finals[1].digest == digest_file(tmp_path / "a/model.keras")
     assert not list(tmp_path.glob("a/.*")), "something temporary was left"
     with zipfile.ZipFile(tmp_path / "a/model.keras") as archive:
@@ -70,15 +93,62 @@ def test_the_model_file(
     found = model.predict(np.asarray(val.images), verbose=0)
     with finished_network(FitTask(CONFIG, data, 2, 2, checkpoint, checkpoint, measure=False)) as network:
         seen = network.probabilities(val.images)
-    np.testing.assert_allclose(found, seen, atol=1e-6)
+    temperature = finals[0].calibration.temperature
+    assert model.get_layer("temperature").scale == pytest.approx(1 / temperature)
+    z = np.log(seen) if task == "binary" else np.log(seen) - np.log1p(-seen)
+    powered = np.exp(z / temperature)
+    wanted = powered / powered.sum(axis=1, keepdims=True) if task == "binary" else powered / (1 + powered)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
     last = answer.epochs[-1].validation
     labels = np.eye(2)[val.labels] if task == "binary" else val.labels
     if task == "binary":
         assert last["val_log_loss"] == pytest.approx(float(-np.log((seen * labels).sum(axis=1)).mean()), rel=1e-6)
         assert last["val_accuracy"] == pytest.approx(float((seen.argmax(axis=1) == val.labels).mean()))
-    assert finals[0].threshold == fit_thresholds(rule, val.task, val.labels, seen)
-    assert finals[0].facts["file_bytes"] == answer.facts["file_bytes"] == (tmp_path / "a/model.keras").stat().st_size
-    assert finals[0].facts["parameters"] == model.count_params()
+    assert finals[0].facts["file_bytes"] == (tmp_path / "a/model.keras").stat().st_size
+    assert finals[0].facts["parameters"] == answer.facts["parameters"] == model.count_params()
+
+    stored = ValidationPredictions.load(tmp_path / "a/validation.csv", class_names=val.class_names, task=val.task)
+    np.testing.assert_array_equal(stored.record_ids, val.record_ids)
+    np.testing.assert_array_equal(stored.labels, val.labels)
+    np.testing.assert_allclose(stored.probabilities, found, atol=1e-6)
+    fitted = fit_thresholds("f1", val.task, val.labels, stored.probabilities)
+    assert finals[0].decisions.threshold == pytest.approx(fitted, abs=1e-8)
+    assert [each.rule for each in finals[0].decisions.operating_points] == ["youden", "sensitivity", "cost_ratio"]
+    assert all(each is None or each >= 0.75 for each in finals[0].decisions.operating_points[1].sensitivity)
+    facts = finals[0].calibration.facts
+    assert facts["ece_after"] == pytest.approx(  # type: ignore[comparison-overlap]
+        evaluate_all(val.task, val.labels, stored.probabilities, val.labels)["ece"], abs=1e-6
+    )
+
+    statistics = FeatureStatistics.load(tmp_path / "a/features.npz")
+    inner = keras.Model(model.input, model.get_layer("logits").input)
+    features = inner.predict(np.asarray(train.images), verbose=0)
+    means = [features[train.labels == k].mean(axis=0) for k in (0, 1)] if task == "binary" else [features.mean(axis=0)]
+    np.testing.assert_allclose(statistics.means, means, atol=1e-4)
+    of_val = inner.predict(np.asarray(val.images), verbose=0)
+    np.testing.assert_allclose(
+        stored.distances, mahalanobis(of_val, statistics.means, statistics.covariance), rtol=1e-3
+    )
+    assert set(finals[0].files) == {"validation.csv", "features.npz"}
+
+
+def test_without_calibration_the_model_says_what_training_saw(
+    small_params: Callable[..., Params], write_data: Callable[..., PreparedSplit], tmp_path: Path
+) -> None:
+    import keras
+
+    train = write_data(tmp_path, small_params(), classes=2, task="binary")
+    inside = tmp_path / "data"
+    data = TrainingData(inside / "prepared" / "train", inside / "prepared" / "val", inside / "augmented", train.digest)
+    checkpoint = tmp_path / "end.npz"
+    assert fit(FitTask(CONFIG, data, 2, 2, None, checkpoint, measure=False)).error is None
+    final = refit(refit_to(tmp_path / "a", data, checkpoint, replace(RULES, calibration="none")))
+    assert final.calibration.temperature == 1.0
+    model = keras.saving.load_model(tmp_path / "a/model.keras", compile=False)
+    images = np.asarray(PreparedSplit.load(data.val).images)
+    with finished_network(FitTask(CONFIG, data, 2, 2, checkpoint, checkpoint, measure=False)) as network:
+        seen = network.probabilities(images)
+    np.testing.assert_allclose(model.predict(images, verbose=0), seen, atol=1e-7)
 
 
 def test_averaged_weights_are_saved_not_the_iterates(

@@ -15,6 +15,11 @@ from medsweep.statistics.weighted import Floats
 
 HALF = 0.5
 """The threshold where nothing can be fitted."""
+_ROUNDING = 1e-9  # 0.95 × 20 must be reached by 19
+
+
+Criterion = Callable[[Floats, Floats, int, int], Floats]
+"""What a threshold is chosen by: true and false positives at each cut and the class sizes, to what is to be highest."""
 
 
 def youden_index(hits: Floats, alarms: Floats, positives: int, negatives: int) -> Floats:
@@ -30,6 +35,43 @@ def f1_score(hits: Floats, alarms: Floats, positives: int, negatives: int) -> Fl
     return 2.0 * hits / (hits + alarms + positives)
 
 
+def at_least_sensitivity(least: float) -> Criterion:
+    """The most true negatives among cuts with this sensitivity; where none has it, the highest sensitivity."""
+
+    def worth(hits: Floats, alarms: Floats, positives: int, negatives: int) -> Floats:
+        enough = hits >= least * positives - _ROUNDING
+        return np.where(enough, positives + negatives - alarms, hits)
+
+    return worth
+
+
+def at_least_specificity(least: float) -> Criterion:
+    """The most true positives among cuts with this specificity; where none has it, the highest specificity."""
+
+    def worth(hits: Floats, alarms: Floats, positives: int, negatives: int) -> Floats:
+        spared = negatives - alarms
+        return np.where(spared >= least * negatives - _ROUNDING, negatives + hits, spared)
+
+    return worth
+
+
+def lowest_cost(ratio: float) -> Criterion:
+    """The lowest cost where a missed positive costs as much as `ratio` false alarms."""
+
+    def worth(hits: Floats, alarms: Floats, positives: int, negatives: int) -> Floats:
+        return ratio * hits - alarms
+
+    return worth
+
+
+POINT_RULES: dict[str, Callable[[float], Criterion]] = {
+    "sensitivity": at_least_sensitivity,
+    "specificity": at_least_specificity,
+    "cost_ratio": lowest_cost,
+}
+"""The rules of `train.operating_points` that take a number; `youden` takes none."""
+
+
 @dataclass(frozen=True)
 class ThresholdRule:
     """One way to choose a threshold.
@@ -40,7 +82,7 @@ class ThresholdRule:
         description: what it does, in plain words.
     """
 
-    criterion: Callable[[Floats, Floats, int, int], Floats] | None
+    criterion: Criterion | None
     description: str
 
 
@@ -75,12 +117,16 @@ def fit_threshold(rule: str, labels: NDArray[Any], scores: NDArray[Any]) -> floa
     """
     if rule not in THRESHOLD_RULES:
         raise unknown_name("threshold rule", rule, list(THRESHOLD_RULES), where="train.threshold")
+    return best_cut(THRESHOLD_RULES[rule].criterion, labels, scores)
+
+
+def best_cut(criterion: Criterion | None, labels: NDArray[Any], scores: NDArray[Any]) -> float:
+    """The threshold at which `criterion` is highest, chosen as `fit_threshold` says; takes and raises what it does."""
     scores = np.asarray(scores, dtype=np.float64)
     if scores.shape != labels.shape or scores.ndim != 1:
         raise DataError(f"labels {labels.shape} and scores {scores.shape} do not belong together.", where="scores")
     if not np.isfinite(scores).all():
         raise DataError("a threshold can't be fitted to NaN or infinite probabilities.", where="scores")
-    criterion = THRESHOLD_RULES[rule].criterion
     positives = int((labels == 1).sum())
     negatives = len(labels) - positives
     if criterion is None or not positives or not negatives:

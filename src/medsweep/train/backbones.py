@@ -324,6 +324,25 @@ def logits_model(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer("logits").output, name=f"{model.name}_logits")
 
 
+def with_temperature(model: keras.Model, temperature: float, task: str) -> keras.Model:
+    """The network with its logits divided by a temperature, sharing its weights: a built-in layer, in every copy."""
+    import keras
+    from keras import layers
+
+    scaled = layers.Rescaling(1.0 / temperature, dtype="float32", name="temperature")(model.get_layer("logits").output)
+    last = "sigmoid" if task == "multilabel" else "softmax"
+    probabilities = layers.Activation(last, dtype="float32", name="probabilities")(scaled)
+    return keras.Model(model.input, probabilities, name=model.name)
+
+
+def inner_model(model: keras.Model) -> keras.Model:
+    """The network up to what goes into its layer 'logits', and up to that: images → [(B, F) features, (B, K)]."""
+    import keras
+
+    logits = model.get_layer("logits")
+    return keras.Model(model.input, [logits.input, logits.output], name=f"{model.name}_inner")
+
+
 def multiply_adds(model: keras.Model) -> int:
     """Forward multiply-adds for one image in the convolutions and dense layers (nothing else is counted)."""
     from keras import layers

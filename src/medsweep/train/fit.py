@@ -478,9 +478,23 @@ class _Network:
 
     def probabilities(self, images: NDArray[Any]) -> NDArray[np.float64]:
         """(N, K) for raw images (N, H, W, C)."""
-        size = max(1, min(_VALIDATION_BATCH, _VALIDATION_BYTES // (int(np.prod(images.shape[1:])) * images.itemsize)))
-        parts = [self._forward(np.asarray(images[i : i + size])).numpy() for i in range(0, len(images), size)]
+        parts = [self._forward(block).numpy() for block in _blocks(images)]
         return np.concatenate(parts).astype(np.float64)
+
+    def outputs(self, model: keras.Model, images: NDArray[Any]) -> Iterator[list[NDArray[np.float64]]]:
+        """What another model over this network's layers gives for raw images (N, H, W, C): block by block, in order,
+        a list of its outputs."""
+        import tensorflow as tf
+
+        pixel = tf.as_dtype(images.dtype)
+
+        @tf.function(input_signature=[tf.TensorSpec((None, *images.shape[1:]), pixel)], autograph=False)  # type: ignore[untyped-decorator]
+        def forward(block: Any) -> Any:
+            found = model(tf.cast(block, tf.float32), training=False)
+            return found if isinstance(found, list) else [found]
+
+        for block in _blocks(images):
+            yield [each.numpy().astype(np.float64) for each in forward(block)]
 
     def _validate(self, number: int) -> dict[str, float]:
         val = self.arrays.val
@@ -514,6 +528,12 @@ class _Network:
             "file_bytes": float(size),
             "latency_ms": 1000 * float(np.median(times)),
         }
+
+
+def _blocks(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    size = max(1, min(_VALIDATION_BATCH, _VALIDATION_BYTES // (int(np.prod(images.shape[1:])) * images.itemsize)))
+    for start in range(0, len(images), size):
+        yield np.asarray(images[start : start + size])
 
 
 def plain_decisions(split: PreparedSplit, probabilities: NDArray[np.float64]) -> NDArray[np.int64]:

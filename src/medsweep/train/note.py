@@ -41,6 +41,7 @@ def search_note(train: Train, manifest: TrainedModel, winner: TrialOutcome, outc
         )
     lines += ["", "Winner's values:", ""]
     lines += [f"- `{name}`: {_shown(value)}" for name, value in winner.config.dotted().items()]
+    lines += ["", calibration_line(manifest)]
     if manifest.threshold:
         shown = _listed([f"{each:.4f}" for each in manifest.threshold])
         lines += ["", f"Threshold by `{manifest.threshold_rule}` on validation: {shown}."]
@@ -49,6 +50,27 @@ def search_note(train: Train, manifest: TrainedModel, winner: TrialOutcome, outc
         lines += ["", "Failed trials:", ""]
         lines += [f"- {count}×: {reason}" for reason, count in failures.most_common()]
     return "\n".join(lines) + "\n"
+
+
+def calibration_line(manifest: TrainedModel) -> str:
+    """What the temperature did on validation, in a sentence."""
+    facts = manifest.calibration
+    if not facts:
+        return "The probabilities are as the network was trained to give them: no temperature."
+    before, after = (_figure(facts[f"ece_{when}"]) for when in ("before", "after"))
+    if manifest.temperature == 1.0 and facts["temperature_fitted"] != 1.0:
+        return (
+            f"No temperature: the one fitted on validation ({facts['temperature_fitted']:.4g}) would not have lowered "
+            f"its ECE ({before}) and log-loss."
+        )
+    return (
+        f"Temperature {manifest.temperature:.4g}, fitted on validation and built into the model: ECE there {before} "
+        f"before, {after} after; log-loss {_figure(facts['log_loss_before'])} and {_figure(facts['log_loss_after'])}."
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
 
 
 def _shown(value: Scalar) -> str:

@@ -31,6 +31,7 @@ from medsweep.tracking.lineage import code_digest, dataset, lineage
 from medsweep.tracking.progress import progress_bar
 from medsweep.tracking.system import SystemSampler
 from medsweep.train import note
+from medsweep.train.decisions import DecisionRules
 from medsweep.train.executor import WorkerDied, Workers, local_workers
 from medsweep.train.fit import FitTask, TrainingData, fit, prepare_worker
 from medsweep.train.refit import FinalModel, RefitTask, refit
@@ -75,6 +76,7 @@ class TrainSummary:
             f"Winner: {config.title}, {self.manifest.objective} {self.manifest.objective_value:.4f} "
             "(chosen as the best of many, so it flatters; the test split tells).",
         ]
+        found.append(note.calibration_line(self.manifest))
         taken_up = len(self.outcomes) - self.fitted
         if taken_up:
             found.append(f"{taken_up} of them were finished before an interruption and not repeated.")
@@ -126,7 +128,7 @@ def run(
                     outcomes = search.run()
                     winner = ranking(params.train, outcomes)[0]
                     watch.say("writing the model")
-                    final = _write_model(search, winner, workers, work / layout.model.name)
+                    final = _write_model(search, winner, workers, work, layout)
             manifest = job.manifest(outcomes, winner, final)
             write_pictures(work / "plots", params.train, outcomes, synthetic=job.train.synthetic)
             manifest.save(work / layout.trained.name)
@@ -205,15 +207,18 @@ class _Job:
             value_range=self.train.value_range,
             objective=self.params.train.search.objective,
             objective_value=float(winner.objective or 0.0),
-            threshold=final.threshold,
+            threshold=final.decisions.threshold,
             threshold_rule=self.params.train.threshold,
-            temperature=1.0,
+            temperature=final.calibration.temperature,
             trial=winner.config.dotted(),
             facts={name: final.facts[name] for name in _FACTS},
             n_trials={status: counts[status] for status in ("complete", "pruned", "failed")},
             digests=self.digests,
             search_key=self.key,
             synthetic=self.train.synthetic,
+            calibration=final.calibration.facts,
+            operating_points=final.decisions.operating_points,
+            files=final.files,
         )
 
 
@@ -311,14 +316,23 @@ def _bar(console: Console, train: Train) -> Iterator[_Watch]:
         yield _Watch(bar, bar.add_task("train (epochs)", total=total, detail=""), train.search.max_epochs)
 
 
-def _write_model(search: Search, winner: TrialOutcome, workers: Workers, target: Path) -> FinalModel:
+def _write_model(search: Search, winner: TrialOutcome, workers: Workers, work: Path, layout: Layout) -> FinalModel:
     checkpoint = search.checkpoint_of(winner)
     epochs = search.train.search.max_epochs
     if not checkpoint.is_file():  # lost between two attempts: trained again, to the same weights
         answer = workers.run(fit, FitTask(winner.config, search.data, epochs, epochs, None, checkpoint, measure=False))
         if isinstance(answer, WorkerDied) or answer.error is not None:
             raise SearchError("the winner's checkpoint was lost, and it could not be trained again.")
-    task = RefitTask(winner.config, search.data, epochs, checkpoint, target, search.train.threshold)
+    task = RefitTask(
+        winner.config,
+        search.data,
+        epochs,
+        checkpoint,
+        save_to=work / layout.model.name,
+        validation=work / layout.validation.name,
+        features=work / layout.features.name,
+        rules=DecisionRules.of(search.train),
+    )
     final = workers.run(refit, task)
     if isinstance(final, WorkerDied):
         raise SearchError(f"the model could not be written: {final.reason}.")
@@ -387,7 +401,7 @@ def _csv(names: list[str], rows: list[dict[str, Any]]) -> str:
 
 def _move_in(work: Path, layout: Layout) -> None:
     """Put the finished outputs in their places: each is whole or not there."""
-    for target in (layout.model, layout.trained, layout.trials):
+    for target in (layout.model, layout.trained, layout.trials, layout.validation, layout.features):
         files.copy_file(work / target.name, target)
     files.copy_folder(work / "plots", layout.search_plots)
 
