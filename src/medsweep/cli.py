@@ -35,6 +35,8 @@ console = Console(soft_wrap=True, highlight=False)
 # How long a stage waits, when its work is done, for MLflow to have been told.
 _PUBLISH_SECONDS = 90
 _INTERRUPTED = 128 + 2
+# Files of many images, which no viewer opens.
+_PACKS = frozenset({".npz", ".npy"})
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON, for programs.")]
 
@@ -212,6 +214,46 @@ def check(as_json: AsJson = False) -> None:
     else:
         console.print("params.yaml is fine: every key, table row and range.")
         _say(summary.lines())
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="RECORD", help="A record's id, or a patient's pseudonym.")],
+    patient: Annotated[bool, typer.Option("--patient", help="All images of the patient with this pseudonym.")] = False,
+    only_print: Annotated[bool, typer.Option("--print", help="Print where it is, and open nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find the file that a record id stands for, and open it with the system's viewer.
+
+    Works where the images were prepared: the map from ids to files stays in .medsweep/private.
+
+    Example: `medsweep show 3f9c2a7be01d4c58`
+    """
+    from medsweep.prepare import private
+
+    layout = Layout.find()
+    found = private.find_records(layout, name, patient=patient)
+    if as_json:
+        _answer([asdict(each) for each in found])
+        return
+    for each in found:
+        frame = "" if each.frame is None else f", image {each.frame} in it"
+        whose = f", patient {each.patient or each.patient_pseudonym}" if each.patient_pseudonym else ""
+        _say([f"{each.record_id}: {each.file}{frame} ({each.split}{whose})"])
+    if len(found) > 1 or only_print:
+        if len(found) > 1 and not only_print:
+            _say(["Next: medsweep show RECORD opens one of them."])
+        return
+    path = private.file_of(layout, found[0])
+    if path.is_dir() or path.suffix.lower() in _PACKS:
+        path = private.picture_of(layout, found[0])
+        _say(["It is no file of its own: its prepared pixels are shown."])
+    if typer.launch(str(path)):
+        raise MedsweepError("no viewer could be started.", where=str(path), fix="Open the file yourself.")
+    if found[0].patient_pseudonym == found[0].record_id:
+        n = private.count_of_patient(layout, found[0].record_id)
+        if n > 1:
+            _say([f"This is also the pseudonym of a patient with {n} images: --patient lists them."])
 
 
 # -- tracking and the registry -----------------------------------------------------------------------------------------

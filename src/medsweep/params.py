@@ -164,6 +164,8 @@ class Checks(Section):
     constant_images: Severity
     unknown_labels: Severity
     few_images: Severity
+    identifying_tags: Severity
+    burned_in_text: Severity
     min_images_per_class: Positive
 
 

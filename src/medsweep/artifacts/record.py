@@ -51,6 +51,19 @@ class ImageRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderAudit:
+    """What a DICOM header still carries: which elements, never what they say.
+
+    Args:
+        identifying: keywords of elements with a value that the Basic Application Confidentiality Profile takes out.
+        burned_in: BurnedInAnnotation: YES, NO, or an empty string where the header does not say.
+    """
+
+    identifying: tuple[str, ...]
+    burned_in: str
+
+
+@dataclass(frozen=True, slots=True)
 class RawImage:
     """One image's pixels before any intensity work.
 
@@ -60,6 +73,7 @@ class RawImage:
         content: SHA-256 (hex) of what was read: the file's bytes, or the stored array's.
         mask: (h, w) uint8 lesion mask where the source knows it, 1 inside.
         columns: columns known only once the pixels are made (a phantom's oracle score).
+        header: what its header carries, where it has one and that was asked for.
     """
 
     pixels: NDArray[Any]
@@ -67,6 +81,7 @@ class RawImage:
     content: str
     mask: NDArray[np.uint8] | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    header: HeaderAudit | None = None
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape

@@ -48,11 +48,13 @@ class Decoder:
     Args:
         limits: what a file may ask for.
         window: which values of a DICOM file become black and white.
+        audit: whether a DICOM file's pixels come with what its header carries.
     """
 
-    def __init__(self, limits: params.Limits, window: params.Window) -> None:
+    def __init__(self, limits: params.Limits, window: params.Window, *, audit: bool = False) -> None:
         self._limits = limits
         self._window = window
+        self._audit = audit
         # Frames of one file follow each other: it is parsed once for all of them.
         self._kept: tuple[Path, DicomImage] | None = None
 
@@ -77,7 +79,7 @@ class Decoder:
             return self._frame(self._kept[1], frame)
         data = self._read(path)
         if looks_like_dicom(data[:132]):
-            image = DicomImage.open(data, name=str(path), limits=self._limits)
+            image = DicomImage.open(data, name=str(path), limits=self._limits, audit=self._audit)
             if image.frames > 1:
                 self._kept = (path, image)
             return self._frame(image, frame)
@@ -88,7 +90,7 @@ class Decoder:
         if not data:
             raise DataError("is empty.", where=name)
         if looks_like_dicom(data[:132]):
-            return self._frame(DicomImage.open(data, name=name, limits=self._limits), None)
+            return self._frame(DicomImage.open(data, name=name, limits=self._limits, audit=self._audit), None)
         try:
             pixels, largest = self._npy(data, name) if data.startswith(_NPY_MAGIC) else self._raster(data, name)
         except DataError:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medsweep import params
-from medsweep.artifacts.record import RawImage
-from medsweep.errors import DataError
+from medsweep.artifacts.record import HeaderAudit, RawImage
+from medsweep.errors import DataError, MedsweepError
+from medsweep.imaging.dicom_audit import audit_header
 from medsweep.imaging.dicom_header import DEFLATED, damaged, parse
 from medsweep.imaging.dicom_palette import coloured
 from medsweep.imaging.dicom_values import DISPLAYED, Stored, displayed
@@ -58,6 +59,7 @@ class DicomImage:
         name: what messages call it.
         content: SHA-256 (hex) of the file.
         frames: how many it holds.
+        header: what its header carries, where that was asked for.
     """
 
     dataset: FileDataset
@@ -71,25 +73,33 @@ class DicomImage:
     bits: int
     photometric: str
     syntax: str
+    header: HeaderAudit | None = None
 
     @classmethod
-    def open(cls, data: bytes, *, name: str, limits: params.Limits) -> DicomImage:
+    def open(cls, data: bytes, *, name: str, limits: params.Limits, audit: bool = False) -> DicomImage:
         """Read the header and check it; no pixel is decoded.
+
+        Args:
+            data: the file.
+            name: what messages call it.
+            limits: what it may ask for.
+            audit: whether frames come with what the header carries.
 
         Raises:
             DataError: the file is damaged, holds no image, contradicts itself, is larger than the limits, or uses
                 what cannot be read.
             MedsweepError: the extra `dicom` is not installed.
         """
-        dataset = parse(data, name=name, largest=limits.memory_bytes, pixels=True)
+        dataset = parse(data, name=name, largest=limits.memory_bytes, pixels=True, everything=audit)
         content = hashlib.sha256(data).hexdigest()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return cls._checked(dataset, name, content, limits)
+                checked = cls._checked(dataset, name, content, limits)
+                return replace(checked, header=audit_header(dataset)) if audit else checked
         except DataError as error:
             raise DataError(error.message, where=name) from None
-        except MemoryError:
+        except (MedsweepError, MemoryError):
             raise
         except Exception as error:
             raise damaged(error, name) from None
@@ -166,7 +176,7 @@ class DicomImage:
         content = self.content
         if self.frames > 1:
             content = hashlib.sha256(f"{self.content} {index}".encode()).hexdigest()
-        return RawImage(np.ascontiguousarray(pixels), largest, content)
+        return RawImage(np.ascontiguousarray(pixels), largest, content, header=self.header)
 
     def stored(self, index: int) -> NDArray[Any]:
         """One frame's values as they are stored, decoded by pydicom; YBR as RGB.

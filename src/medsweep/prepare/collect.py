@@ -16,7 +16,7 @@ from medsweep.artifacts.files import digest_file
 from medsweep.artifacts.record import ImageRecord
 from medsweep.errors import DataError
 from medsweep.layout import SPLITS
-from medsweep.prepare.reading import Chunk, Reader
+from medsweep.prepare.reading import Audit, Chunk, Reader
 from medsweep.prepare.spool import NameSpool, PixelSpool
 from medsweep.prepare.table import NO_SPLIT, ImageTable
 from medsweep.prepare.workers import read_all
@@ -36,9 +36,11 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Collected:
-    """All images of a source: the table in reading order, what was rejected, and the spools."""
+    """All images of a source: the table in reading order, the distinct audits that it refers to, what was rejected, and
+    the spools."""
 
     table: ImageTable
+    audits: tuple[Audit, ...]
     rejected: tuple[Rejected, ...]
     masks: PixelSpool | None
 
@@ -71,6 +73,7 @@ def collect(
     columns: list[dict[str, NDArray[np.str_]]] = []
     rejected: list[Rejected] = []
     masks: PixelSpool | None = None
+    audits: dict[Audit, int] = {}
     n = 0
     for records, chunk in read_all(reader, _of_one_mind(reader.source.records(), root), workers=workers):
         kept = [records[index] for index in chunk.kept.tolist()]
@@ -84,7 +87,7 @@ def collect(
                 pixels.append(chunk.images)
             if masks is not None:
                 masks.append(np.zeros(chunk.images.shape[:3], np.uint8) if chunk.masks is None else chunk.masks)
-            for key, values in _compact(kept, chunk, n).items():
+            for key, values in _compact(kept, chunk, n, audits).items():
                 parts.setdefault(key, []).append(values)
             columns.append(_columns(kept, chunk))
             n += len(kept)
@@ -98,7 +101,7 @@ def collect(
     arrays = {key: np.concatenate(values) for key, values in parts.items()}
     lengths = [len(each) for each in parts["rows"]]
     table = ImageTable(**arrays, columns=_joined(columns, lengths))
-    return Collected(table, tuple(rejected), masks)
+    return Collected(table, tuple(audits), tuple(rejected), masks)
 
 
 def shown_name(record: ImageRecord, root: Path) -> str:
@@ -122,7 +125,9 @@ def _of_one_mind(records: Iterator[ImageRecord], root: Path) -> Iterator[ImageRe
         yield record
 
 
-def _compact(kept: Sequence[ImageRecord], chunk: Chunk, start: int) -> dict[str, NDArray[Any]]:
+def _compact(
+    kept: Sequence[ImageRecord], chunk: Chunk, start: int, audits: dict[Audit, int]
+) -> dict[str, NDArray[Any]]:
     several = isinstance(kept[0].label, tuple)
     return {
         "rows": np.arange(start, start + len(kept), dtype=np.int64),
@@ -135,6 +140,8 @@ def _compact(kept: Sequence[ImageRecord], chunk: Chunk, start: int) -> dict[str,
         "sums": chunk.sums,
         "squares": chunk.squares,
         "constant": chunk.constant,
+        # Files of one scanner carry the same elements: each kind of audit is kept once.
+        "audits": np.array([audits.setdefault(each, len(audits)) for each in chunk.audits], dtype=np.int32),
     }
 
 

@@ -10,15 +10,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medsweep.artifacts.record import ImageRecord
+from medsweep.artifacts.record import ImageRecord, RawImage
 from medsweep.errors import DataError, MedsweepError
 from medsweep.imaging.decode import Decoder
 from medsweep.imaging.pipeline import to_array
+from medsweep.imaging.text_regions import has_text
 from medsweep.params import Image, Intensity, Limits
 from medsweep.sources.protocol import ImageSource
 
 _CHUNK_BYTES = 4 << 20
 _LARGEST_CHUNK = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What one image may tell of a person; what was not asked for stays empty.
+
+    Args:
+        dicom: whether it has a DICOM header that was looked at.
+        identifying: keywords of elements that the Basic Application Confidentiality Profile takes out.
+        burned_in: BurnedInAnnotation: YES, NO, or an empty string.
+        text: whether it has regions that look like lines of text.
+    """
+
+    dicom: bool
+    identifying: tuple[str, ...]
+    burned_in: str
+    text: bool
+
+
+# The checks that need an `Audit` of every image.
+AUDITS = frozenset({"identifying_tags", "burned_in_text"})
 
 
 @dataclass(frozen=True)
@@ -31,6 +53,7 @@ class Chunk:
         masks: (n, H, W) uint8, or None where the source knows none.
         contents, pixels, sizes, sums, squares, constant: as in `ImageTable`.
         columns: what was learnt with the pixels, a mapping an image.
+        audits: what each image may tell of a person.
         rejected: for each record that could not be read, its index and the reason.
     """
 
@@ -44,17 +67,25 @@ class Chunk:
     squares: NDArray[np.int64]
     constant: NDArray[np.bool_]
     columns: tuple[Mapping[str, str], ...]
+    audits: tuple[Audit, ...]
     rejected: tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A pure function from records to a `Chunk`; it is sent to every worker once."""
+    """A pure function from records to a `Chunk`; it is sent to every worker once.
+
+    Args:
+        source: what is read.
+        image, intensity, limits: as in params.yaml.
+        audits: which of `AUDITS` to look for.
+    """
 
     source: ImageSource
     image: Image
     intensity: Intensity
     limits: Limits
+    audits: frozenset[str] = frozenset()
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -76,7 +107,7 @@ class Reader:
             refused: by index the reason why a record is not to be touched.
             at: is told the index of each record before it is read.
         """
-        decoder = Decoder(self.limits, self.intensity.window)
+        decoder = Decoder(self.limits, self.intensity.window, audit=bool(self.audits))
         n, channels = len(records), self.image.channels
         images = np.empty((n, *self.shape), dtype=self.dtype)
         masks = np.zeros((n, *self.shape[:2]), dtype=np.uint8)
@@ -85,6 +116,7 @@ class Reader:
         sums, squares = np.empty((n, channels), dtype=np.int64), np.empty((n, channels), dtype=np.int64)
         kept: list[int] = []
         columns: list[Mapping[str, str]] = []
+        audits: list[Audit] = []
         rejected: list[tuple[int, str]] = []
         masked = False
         for index, record in enumerate(records):
@@ -97,6 +129,7 @@ class Reader:
                 if raw is None:
                     raw = decoder.decode(record.path, record.frame)
                 prepared, mask = to_array(raw, self.image, self.intensity)
+                audit = self._audit(raw)
             except DataError as error:
                 rejected.append((index, error.message))
                 continue
@@ -121,6 +154,7 @@ class Reader:
             constant[place] = _is_constant(raw.pixels) or _is_constant(prepared)
             kept.append(index)
             columns.append(raw.columns)
+            audits.append(audit)
         n = len(kept)
         return Chunk(
             kept=np.array(kept, dtype=np.int64),
@@ -133,7 +167,17 @@ class Reader:
             squares=squares[:n],
             constant=constant[:n],
             columns=tuple(columns),
+            audits=tuple(audits),
             rejected=tuple(rejected),
+        )
+
+    def _audit(self, raw: RawImage) -> Audit:
+        header = raw.header
+        return Audit(
+            dicom=header is not None,
+            identifying=header.identifying if header is not None and "identifying_tags" in self.audits else (),
+            burned_in=header.burned_in if header is not None else "",
+            text="burned_in_text" in self.audits and has_text(raw.pixels),
         )
 
 

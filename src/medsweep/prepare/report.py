@@ -105,6 +105,7 @@ def data_quality(facts: Facts) -> dict[str, Any]:
                 "severity": severities[each.check],
                 "message": each.message,
                 "count": each.count,
+                "counts": dict(each.counts),
                 "record_ids": _ids(each, facts)[:_MOST_IDS],
             }
             for each in facts.findings

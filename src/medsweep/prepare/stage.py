@@ -16,18 +16,19 @@ from medsweep.artifacts import files
 from medsweep.artifacts.prepared import PreparedSplit, write_split
 from medsweep.errors import DataError
 from medsweep.layout import SPLITS, Layout
-from medsweep.params import Params
+from medsweep.params import Params, Prepare
 from medsweep.prepare.checks.catalog import run_checks
 from medsweep.prepare.checks.finding import Examined, Finding, counted
 from medsweep.prepare.collect import collect
 from medsweep.prepare.identity import named
-from medsweep.prepare.reading import Reader
+from medsweep.prepare.private import write_map
+from medsweep.prepare.reading import AUDITS, Reader
 from medsweep.prepare.report import NO_PATIENTS, Facts, IntensityCounts, data_quality, page
 from medsweep.prepare.split import Splitting, assign_splits
 from medsweep.prepare.spool import NameSpool, PixelSpool
 from medsweep.prepare.standardize import standardization
 from medsweep.prepare.table import ImageTable
-from medsweep.sources.catalog import open_source
+from medsweep.sources.catalog import ImageSource, open_source
 from medsweep.tracking.progress import progress_bar
 
 _EXAMPLES = 3
@@ -114,7 +115,7 @@ def run(params: Params, layout: Layout, console: Console) -> PrepareSummary:
     """
     prepare = params.prepare
     source = open_source(prepare.source, layout.root)
-    reader = Reader(source, prepare.image, prepare.intensity, prepare.limits)
+    reader = _reader(source, prepare)
     value_range = int(np.iinfo(reader.dtype).max)
     with _spools(params, layout) as (folder, closes):
         names = closes.enter_context(closing(NameSpool(folder)))
@@ -125,7 +126,7 @@ def run(params: Params, layout: Layout, console: Console) -> PrepareSummary:
 
         found = _examine(params, layout, console, reader, names, pixels, new_mask_spool)
         table = found.examined.table
-        _write_records(layout, table, names)
+        write_map(layout, _private_rows(table, names))
         written, intensities = {}, {}
         for code, name in enumerate(SPLITS):
             part = table.take(np.flatnonzero(table.splits == code))
@@ -151,11 +152,17 @@ def inspect(params: Params, layout: Layout, console: Console) -> PrepareSummary:
         ParamsError, DataError: as `run` raises them.
     """
     source = open_source(params.prepare.source, layout.root)
-    reader = Reader(source, params.prepare.image, params.prepare.intensity, params.prepare.limits)
+    reader = _reader(source, params.prepare)
     with _spools(params, layout) as (folder, closes):
         names = closes.enter_context(closing(NameSpool(folder)))
         found = _examine(params, layout, console, reader, names, None, None)
     return _summary(reader, found, page=None)
+
+
+def _reader(source: ImageSource, prepare: Prepare) -> Reader:
+    severities = prepare.checks.model_dump()
+    audits = frozenset(name for name in AUDITS if severities[name] != "off" and not source.synthetic)
+    return Reader(source, prepare.image, prepare.intensity, prepare.limits, audits)
 
 
 @contextmanager
@@ -201,6 +208,7 @@ def _examine(
         rejected=collected.rejected,
         unknown_labels=source.unknown_labels,
         min_images_per_class=prepare.checks.min_images_per_class,
+        audits=collected.audits,
     )
     severities = prepare.checks.model_dump()
     findings = tuple(run_checks(examined, severities))
@@ -262,27 +270,23 @@ def _write_findings(layout: Layout, table: ImageTable, findings: Sequence[Findin
     """Which files each finding is about, for whoever has the raw data."""
     with files.replacing(_findings_file(layout)) as temporary, temporary.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
-        writer.writerow(["check", "group", "record_id", "split", "file", "patient"])
+        writer.writerow(["check", "group", "record_id", "split", "file", "patient", "detail"])
         for each in findings:
             groups = each.groups.tolist() if len(each.groups) else [""] * len(each.rows)
-            for row, group in zip(each.rows.tolist(), groups, strict=True):
+            details = each.details or ("",) * len(each.rows)
+            for row, group, detail in zip(each.rows.tolist(), groups, details, strict=True):
                 name, patient = names.read(int(table.rows[row]))
                 split = SPLITS[int(table.splits[row])]
-                writer.writerow([each.check, group, table.record_ids[row], split, name, patient or ""])
+                writer.writerow([each.check, group, table.record_ids[row], split, name, patient or "", detail])
             for name in each.names:
-                writer.writerow([each.check, "", "", "", name, ""])
+                writer.writerow([each.check, "", "", "", name, "", ""])
 
 
-def _write_records(layout: Layout, table: ImageTable, names: NameSpool) -> None:
-    """Which file and patient each record id and pseudonym stands for."""
-    path = layout.private / "records.csv"
-    with files.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out)
-        writer.writerow(["record_id", "split", "file", "patient_pseudonym", "patient"])
-        for index in range(len(table)):
-            name, patient = names.read(int(table.rows[index]))
-            split = SPLITS[int(table.splits[index])]
-            writer.writerow([table.record_ids[index], split, name, table.patient_ids[index], patient or ""])
+def _private_rows(table: ImageTable, names: NameSpool) -> Iterator[tuple[str, str, str, str, str]]:
+    for index in range(len(table)):
+        name, patient = names.read(int(table.rows[index]))
+        split = SPLITS[int(table.splits[index])]
+        yield table.record_ids[index], split, name, table.patient_ids[index], patient or ""
 
 
 def _split(name: str, part: ImageTable, reader: Reader, *, masked: bool, value_range: int) -> PreparedSplit:

@@ -29,6 +29,7 @@ class ImageTable:
         sizes: (N, 2) int32 height and width as they were stored.
         sums, squares: (N, C) int64 sums of the prepared values and of their squares.
         constant: (N,) bool, True where every pixel has the same value.
+        audits: (N,) int32 which of the distinct audits (`Collected.audits`) is the image's.
         columns: kept subgroup columns, each (N,) str.
         record_ids, patient_ids: (N,) str, once `identity.named` has given them.
     """
@@ -44,6 +45,7 @@ class ImageTable:
     squares: NDArray[np.int64]
     constant: NDArray[np.bool_]
     columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    audits: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
     record_ids: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype="U1"))
     patient_ids: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype="U1"))
 

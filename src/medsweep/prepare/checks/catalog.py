@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from medsweep.prepare.checks import duplicates, labels, leakage, quality
+from medsweep.prepare.checks import duplicates, labels, leakage, privacy, quality
 from medsweep.prepare.checks.finding import Examined, Finding
 
 
@@ -64,6 +64,18 @@ CHECKS: dict[str, Check] = {
         labels.few_images,
         "Enough training images in every class",
         "With few images of a class, its figures rest on chance.",
+    ),
+    "identifying_tags": Check(
+        privacy.identifying_tags,
+        "No identifying elements in DICOM headers",
+        "The Basic Application Confidentiality Profile (DICOM PS3.15) takes these elements out. medsweep copies none "
+        "of them, but whoever gets the files gets them too: de-identify before you share the data.",
+    ),
+    "burned_in_text": Check(
+        privacy.burned_in_text,
+        "No text burned into the pixels",
+        "Text in an image may name a person, and a model may read it instead of the disease. Look at these images with "
+        "medsweep show; nothing is cleaned.",
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsweep.prepare.collect import Rejected
+from medsweep.prepare.reading import Audit
 from medsweep.prepare.table import ImageTable
 from medsweep.sources.protocol import UnknownLabel
 
@@ -23,6 +25,7 @@ class Examined:
         rejected: what could not be read.
         unknown_labels: what carries a label outside the classes.
         min_images_per_class: below it, a training class is reported as small.
+        audits: the distinct audits that the table refers to.
     """
 
     table: ImageTable
@@ -30,6 +33,7 @@ class Examined:
     rejected: tuple[Rejected, ...]
     unknown_labels: tuple[UnknownLabel, ...]
     min_images_per_class: int
+    audits: tuple[Audit, ...] = ()
 
 
 def _nothing() -> NDArray[np.int64]:
@@ -48,6 +52,8 @@ class Finding:
         groups: (M,) which of them belong together, where that matters; else empty.
         names: the names of what is not in the table; for the console and the private folder only.
         ids: record ids of what is not in the table, where they have one.
+        counts: how often each part of it was found, by a name that tells of no person.
+        details: (M,) what was found in each image, for the private folder only; else empty.
     """
 
     check: str
@@ -57,6 +63,8 @@ class Finding:
     groups: NDArray[np.int64] = field(default_factory=_nothing)
     names: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    details: tuple[str, ...] = ()
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
