@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -311,10 +312,38 @@ class Bootstrap(Section):
     seed: Seed
 
 
+class Subgroups(Section):
+    """Which subgroups of the test images are looked at.
+
+    `bands` cuts a column of numbers at the given rising values; one that it does not name is cut at its quartiles.
+    """
+
+    columns: Literal["all"] | list[str]
+    min_patients: Positive
+    bands: dict[str, Annotated[list[float], Field(min_length=1)]]
+
+    @model_validator(mode="after")
+    def _rising(self) -> Subgroups:
+        for name, cuts in self.bands.items():
+            if any(b <= a for a, b in pairwise(cuts)):
+                raise ValueError(f"the bands of '{name}' must be rising numbers")
+        return self
+
+
+class Power(Section):
+    """What is asked of a test set of this size; `correlation` is that of two models' figures on the same images."""
+
+    power: Annotated[float, Field(gt=0.5, lt=1.0)]
+    correlation: Annotated[float, Field(ge=0.0, lt=1.0)]
+    difference: Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
 class Evaluate(Section):
     """Stage 4."""
 
     bootstrap: Bootstrap
+    subgroups: Subgroups
+    power: Power
     calibration_bins: Annotated[int, Field(ge=2, le=100)]
     worst_mistakes: Annotated[int, Field(ge=0, le=200)]
     parts: list[str]

@@ -135,6 +135,7 @@ def make_params(**evaluate: Any) -> params_module.Params:
     raw = params_module.load_yaml(PARAMS)
     raw["experiment"] = "the-experiments-name"
     raw["evaluate"]["bootstrap"]["samples"] = 200
+    raw["evaluate"]["parts"] = []  # each has tests of its own
     raw["evaluate"] |= evaluate
     return params_module.parse(raw, where="params.yaml")
 

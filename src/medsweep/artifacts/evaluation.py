@@ -47,6 +47,7 @@ class EvaluationReport:
         digests: of the model, the test split and the parameters.
         key: names this evaluation in the run log and in MLflow.
         synthetic: True where the images are synthetic.
+        cautions: what makes the figures say less than they seem to, a sentence each.
         sections: what the parts of `evaluate.parts` found, in the order of the report.
     """
 
@@ -64,6 +65,7 @@ class EvaluationReport:
     digests: Mapping[str, str]
     key: str
     synthetic: bool
+    cautions: tuple[str, ...] = ()
     sections: tuple[Section, ...] = ()
 
     def save(self, path: Path, *, metrics_path: Path) -> None:
@@ -84,7 +86,7 @@ class EvaluationReport:
         found = files.read_json(path, made_by=_MADE_BY)
         try:
             found["metrics"] = {name: Estimate(**each) for name, each in found["metrics"].items()}
-            for name in ("class_names", "threshold"):
+            for name in ("class_names", "threshold", "cautions"):
                 found[name] = tuple(found[name])
             found["sections"] = tuple(Section.of(each) for each in found["sections"])
             return cls(**found)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from medsweep.errors import DataError
 
+ORACLE_COLUMN = "oracle_score"
+"""The kept column in which phantoms carry the score of an oracle that reads their latent descriptors."""
 Task = Literal["binary", "multiclass", "multilabel", "ordinal"]
 TASKS: tuple[Task, ...] = ("binary", "multiclass", "multilabel", "ordinal")
 

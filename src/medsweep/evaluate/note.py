@@ -88,6 +88,8 @@ def run_note(
         for name, own in report.per_class.items():
             cells = " | ".join(_cell(own[head]) for head in heads)
             lines.append(f"| {_safe(name)} | {own['support'] or 0:.0f} | {cells} |")
+    if report.cautions:
+        lines += ["", "Cautions:", *(f"- {each}" for each in report.cautions)]
     if undefined:
         lines += ["", "Undefined:", *(f"- {HEADLINES.get(name, name)}: {why}" for name, why in undefined.items())]
     return "\n".join(lines) + "\n"

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from medsweep.artifacts import files
 from medsweep.artifacts.evaluation import Estimate, EvaluationReport
 from medsweep.artifacts.prepared import PreparedSplit
+from medsweep.artifacts.record import ORACLE_COLUMN
 from medsweep.artifacts.run_log import RunLog
 from medsweep.artifacts.trained import TrainedModel
 from medsweep.errors import ArtifactError, DataError, unknown_name
 from medsweep.evaluate import figures, note, plot_data, predictions, usage
+from medsweep.evaluate.cautions import cautions
 from medsweep.evaluate.parts import PARTS, Evaluated
 from medsweep.evaluate.predict import batch_for, predict
 from medsweep.layout import Layout
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
-ORACLE_COLUMN = "oracle_score"
-"""The kept column in which phantoms carry the score of an oracle that reads their latent descriptors."""
 _CODE = ("artifacts", "drawing", "evaluate", "statistics")
 _SYSTEM_SECONDS = 5.0
 # Resampling repeats images, which widens every bin's gap: a percentile interval of ECE lies above the value itself.
@@ -76,6 +76,7 @@ class EvaluateSummary:
             each = known.metrics.get(name)
             if each is not None and name not in _HIDDEN and each.value is not None:
                 found.append(f"  {title:<{width}}  {note.shown(each)}")
+        found += [f"Caution: {each}" for each in known.cautions]
         for why in dict.fromkeys(self.undefined.values()):
             names = ", ".join(note.HEADLINES[name] for name, reason in self.undefined.items() if reason == why)
             found.append(f"Undefined: {names}, because {why}.")
@@ -243,6 +244,7 @@ def _report(
         digests=dict(digests),
         key=key,
         synthetic=split.synthetic or manifest.synthetic,
+        cautions=cautions(split, probabilities, decisions, estimates["auroc"]),
     )
 
 

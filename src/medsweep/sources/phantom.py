@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from medsweep.artifacts.record import ImageRecord, RawImage, Task
+from medsweep.artifacts.record import ORACLE_COLUMN, ImageRecord, RawImage, Task
 from medsweep.params import Positive, Section, Seed, Source
 from medsweep.sources.protocol import UnknownLabel
 
@@ -145,7 +145,7 @@ class PhantomSource:
             largest=255,
             content=hashlib.sha256(b"phantom %d;" % self._settings.size + pixels.tobytes()).hexdigest(),
             mask=mask,
-            columns={"oracle_score": repr(score if patient.lesion else _NOT_MALIGNANT)},
+            columns={ORACLE_COLUMN: repr(score if patient.lesion else _NOT_MALIGNANT)},
         )
 
     def _label(self, patient: int) -> int:
