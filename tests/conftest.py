@@ -46,7 +46,11 @@ SMALL_SPACE: dict[str, Any] = {
 }
 SMALL_SEARCH: dict[str, Any] = {
     "trials": 6,
+    "max_minutes": None,
+    "patience": None,
+    "min_improvement": 0.0,
     "generation": 3,
+    "presets": [],
     "objective": "val_log_loss",
     "min_epochs": 1,
     "max_epochs": 4,

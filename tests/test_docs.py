@@ -25,6 +25,7 @@ from medsweep.sources.phantom import PhantomSettings
 from medsweep.sources.table import TableSettings
 from medsweep.statistics.objective import OBJECTIVES
 from medsweep.statistics.operating_points import THRESHOLD_RULES
+from medsweep.train import presets
 from medsweep.train.backbones import ACTIVATIONS, BACKBONES, POOLINGS, STANDARDIZATIONS
 from medsweep.train.hyperparameters import HYPERPARAMETERS
 from medsweep.train.losses import LOSSES
@@ -115,6 +116,14 @@ def test_every_setting_of_the_rows_is_documented_with_its_range() -> None:
 def test_every_valid_name_of_a_key_is_documented(key: str, valid: object) -> None:
     text = section("parameters.md", key.partition(".")[0])
     assert quoted(rows(text)[key][2]) == set(valid)  # type: ignore[call-overload]
+
+
+def test_every_preset_is_documented() -> None:
+    found = rows(section("search.md", "Presets"))
+    assert {name: cells[1] for name, cells in found.items()} == {
+        name: row.what for name, row in presets.PRESETS.items()
+    }
+    assert quoted(rows(section("parameters.md", "train"))["train.search.presets"][2]) == set(presets.PRESETS)
 
 
 def test_every_check_is_a_documented_key() -> None:

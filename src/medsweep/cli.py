@@ -202,11 +202,13 @@ def check(as_json: AsJson = False) -> None:
     """
     from medsweep.augment.policies import check_policies
     from medsweep.prepare import stage
+    from medsweep.train.presets import presets_in_space
     from medsweep.train.space import check_space
 
     known, layout = _open()
     check_policies(known.augment)
     check_space(known.train, max_views=known.augment.views)
+    presets_in_space(known.train)
     quiet = Console(quiet=True) if as_json else console
     summary = stage.inspect(known, layout, quiet)
     if as_json:

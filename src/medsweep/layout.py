@@ -143,6 +143,11 @@ class Layout:
         """The folder in which one run of a stage keeps what it has finished so far."""
         return self.state / "work" / stage / key
 
+    @property
+    def finished_searches(self) -> Path:
+        """Logs and checkpoints of finished searches, a folder each, so that a larger budget goes on from them."""
+        return self.state / "searches"
+
     def lock(self, name: str) -> Path:
         return self.state / "locks" / f"{name}.lock"
 

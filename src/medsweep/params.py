@@ -254,11 +254,16 @@ class Search(Section):
     """How the space is searched.
 
     A generation of trials is asked at once; at each rung (min_epochs, then reduction_factor times as many, up to
-    max_epochs) the better 1/reduction_factor goes on.
+    max_epochs) the better 1/reduction_factor goes on. The search ends after `trials`, after the generation in which
+    the trials' CPU time reached `max_minutes`, or after `patience` trials without an improvement.
     """
 
     trials: Positive
+    max_minutes: Annotated[float, Field(gt=0.0)] | None
+    patience: Positive | None
+    min_improvement: Annotated[float, Field(ge=0.0)]
     generation: Positive
+    presets: list[str]
     objective: Literal["val_auroc", "val_log_loss", "val_average_precision"]
     min_epochs: Positive
     max_epochs: Positive

@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 
 from medsweep.artifacts.files import digest_of
-from medsweep.artifacts.run_log import RunLog, read_log
+from medsweep.artifacts.run_log import RunLog, read_log, write_log
 from medsweep.artifacts.trial import Epoch, TrialOutcome
 from medsweep.errors import SearchError
 from medsweep.params import Params, Train
 from medsweep.train.executor import WorkerDied
 from medsweep.train.fit import FitAnswer, FitTask, TrainingData
-from medsweep.train.search import Search, outcomes_of, ranking
+from medsweep.train.past import outcomes_of, taken_over
+from medsweep.train.ranking import ranking
+from medsweep.train.search import Search
 from medsweep.train.stage import trials_csv
 from medsweep.train.study import ask_generation
 
@@ -337,3 +339,98 @@ def test_ranking_breaks_ties_by_log_loss_then_number(train: Train, tmp_path: Pat
     keys = [(each.objective, each.config.number) for each in ranked]
     assert keys == sorted(keys)
     assert {each.status for each in ranked} == {"complete"}
+
+
+# -- budgets -----------------------------------------------------------------------------------------------------------
+
+
+def go_on(train: Train, source: Path, work: Path) -> tuple[list[TrialOutcome], FakeWorkers]:
+    """The search of `train`, from what another budget's search left in `source`."""
+    shutil.copytree(source, work)
+    write_log(work / "log.jsonl", taken_over(list(read_log(source / "log.jsonl")), train.search))
+    return run(train, work)
+
+
+@pytest.mark.usefixtures("_asked_once")
+@pytest.mark.parametrize(("before", "after"), [(4, 10), (10, 16), (6, 11), (5, 8), (10, 6), (9, 2)])
+def test_another_budget_equals_the_search_that_had_it_from_the_start(
+    before: int, after: int, small_params: Callable[..., Params], tmp_path: Path
+) -> None:
+    first, second = (
+        small_params(search={"trials": trials, "generation": 4, "startup_trials": 3}).train
+        for trials in (before, after)
+    )
+    run(first, tmp_path / "first")
+    expected, _ = run(second, tmp_path / "whole")
+    outcomes, workers = go_on(second, tmp_path / "first", tmp_path / "second")
+    assert told(outcomes) == told(expected) and trials_csv(outcomes) == trials_csv(expected)
+    # Generations that both have whole are the same trials, and not one of them is trained again.
+    same = min(before, after) // 4 * 4
+    assert all(same <= task.config.number < after for task in workers.tasks)
+
+
+@pytest.mark.usefixtures("_asked_once")
+def test_an_interrupted_search_can_be_given_another_budget(small_params: Callable[..., Params], tmp_path: Path) -> None:
+    first, second = (
+        small_params(search={"trials": trials, "generation": 4, "startup_trials": 3}).train for trials in (10, 13)
+    )
+    whole = Moments()
+    run(first, tmp_path / "first", moment=whole)
+    expected, _ = run(second, tmp_path / "whole")
+    for last in range(0, whole.count, 3):
+        with pytest.raises(KilledError):
+            run(first, tmp_path / f"killed-{last}", moment=Moments(last))
+        outcomes, _ = go_on(second, tmp_path / f"killed-{last}", tmp_path / f"second-{last}")
+        assert told(outcomes) == told(expected), f"killed at moment {last}"
+
+
+def stops(work: Path) -> list[dict[str, Any]]:
+    return [event for event in read_log(work / "log.jsonl") if event["event"] == "stopped"]
+
+
+def test_a_time_budget_ends_the_search_between_generations_and_is_replayed_from_the_log(
+    small_params: Callable[..., Params], tmp_path: Path
+) -> None:
+    def limited(minutes: float | None) -> Train:
+        settings = {"trials": 16, "generation": 4, "startup_trials": 3, "max_minutes": minutes}
+        return small_params(search=settings).train
+
+    expected, _ = run(limited(None), tmp_path / "whole")
+    seconds = sum(each.seconds for each in expected[:8])
+    outcomes, _ = run(limited(seconds / 60), tmp_path / "limited")
+    assert told(outcomes) == told(expected[:8])
+    [stop] = stops(tmp_path / "limited")
+    assert stop["trials"] == 8 and stop["kind"] == "time" and "max_minutes" in stop["reason"]
+    # The fact counts, not the clock of whoever reads it.
+    again, workers = run(limited(seconds / 60 / 100), tmp_path / "limited")
+    assert told(again) == told(outcomes) and not workers.tasks and len(stops(tmp_path / "limited")) == 1
+    (tmp_path / "anew").mkdir()
+    write_log(tmp_path / "anew" / "log.jsonl", stops(tmp_path / "limited"))
+    anew, workers = run(limited(seconds / 60 / 100), tmp_path / "anew")
+    assert told(anew) == told(outcomes) and workers.tasks
+    # A larger budget goes on.
+    more, _ = go_on(limited(None), tmp_path / "limited", tmp_path / "more")
+    assert told(more) == told(expected)
+
+
+def test_a_search_that_no_longer_improves_ends_with_its_reason(
+    small_params: Callable[..., Params], tmp_path: Path
+) -> None:
+    def patient(patience: int | None, improvement: float) -> Train:
+        settings = {"trials": 24, "generation": 4, "startup_trials": 3}
+        return small_params(search=settings | {"patience": patience, "min_improvement": improvement}).train
+
+    expected, _ = run(patient(None, 0.0), tmp_path / "whole")
+
+    def best(outcomes: Sequence[TrialOutcome]) -> float:
+        return min((each.objective or 0.0 for each in outcomes if each.status == "complete"), default=9.0)
+
+    for patience, improvement in ((4, 0.0), (8, 0.0), (4, 0.02)):
+        work = tmp_path / f"{patience}-{improvement}"
+        outcomes, _ = run(patient(patience, improvement), work)
+        before = {n: best(expected[: n - patience]) for n in range(4, 24, 4) if n > patience}
+        ended = [n for n, value in before.items() if value < 9 and best(expected[:n]) >= value - improvement]
+        ends = min(ended, default=24)
+        assert told(outcomes) == told(expected[:ends])
+        assert [each["kind"] for each in stops(work)] == (["patience"] if ends < 24 else [])
+    assert len(run(patient(4, 0.0), tmp_path / "4-0.0")[0]) < 24, "choose others: none of these ends early"

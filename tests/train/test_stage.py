@@ -84,7 +84,7 @@ def test_two_workers_write_the_same_bytes_as_one(
     assert differing(outputs(layout), first[1]) == set()
     assert summary.fitted == len(summary.outcomes) == TRIALS
     assert len(followed) == 1
-    assert not layout.work("train", summary.manifest.search_key).exists(), "work in progress was left"
+    assert not any((layout.state / "work" / "train").iterdir()), "work in progress was left"
 
 
 def test_three_workers_too_and_when_cut_off_while_the_outputs_were_put_in_place(
@@ -98,12 +98,30 @@ def test_three_workers_too_and_when_cut_off_while_the_outputs_were_put_in_place(
 
         patched.setattr(stage.shutil, "copyfile", killed)
         stage.run(with_workers(params, 3), layout, quiet())
-    work = layout.work("train", first[0].manifest.search_key)
+    work = layout.work("train", stage._Job.open(params, layout).family)
     assert sum(event["event"] == "trial" for event in read_log(work / "run_log.jsonl")) == TRIALS
     shutil.rmtree(layout.models)
     summary = stage.run(with_workers(params, 1), layout, quiet())
     assert summary.fitted == 0 and differing(outputs(layout), first[1]) == set()
     assert f"{TRIALS} of them were finished before an interruption" in " ".join(summary.lines())
+
+
+def test_more_trials_are_fitted_beside_those_of_the_finished_search(
+    project: tuple[Params, Layout], first: tuple[stage.TrainSummary, dict[str, bytes]]
+) -> None:
+    params, layout = project
+
+    def of(trials: int) -> Params:
+        search = params.train.search.model_copy(update={"trials": trials})
+        train = params.train.model_copy(update={"search": search})
+        return with_workers(params.model_copy(update={"train": train}), 1)
+
+    more = stage.run(of(TRIALS + 2), layout, quiet())
+    assert (more.extended, more.fitted) == (3, TRIALS - 1), "a whole generation is the same"
+    assert "3 trials were taken over" in " ".join(more.lines())
+    assert [each.history for each in more.outcomes[:3]] == [each.history for each in first[0].outcomes[:3]]
+    back = stage.run(of(TRIALS), layout, quiet())
+    assert back.extended == 3 and differing(outputs(layout), first[1]) == set()
 
 
 def test_what_the_outputs_say(

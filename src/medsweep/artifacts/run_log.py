@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ EVENTS: Mapping[str, frozenset[str]] = {
     "begin": frozenset({"kind", "key", "title", "params", "tags", "datasets"}),
     # The same run was taken up again after an interruption.
     "resumed": frozenset({"finished_trials"}),
+    # The same search with another budget had finished these trials: what follows up to `trials` of them is its log.
+    "extended": frozenset({"from_key", "trials"}),
+    # The search ended before its last trial: trials = how many it has; kind = time | patience; reason is for a person.
+    "stopped": frozenset({"trials", "kind", "reason"}),
     # A generation was asked: trials = [{number, seed, values by dotted name}].
     "generation": frozenset({"number", "trials"}),
     # Some epochs of a trial ended: epochs = [{number, loss, accuracy, validation: {val_name: value}}]; used = {seconds,
@@ -87,6 +91,11 @@ class RunLog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def write_log(path: Path, events: Iterable[Mapping[str, Any]]) -> None:
+    """Write a log that already has events, each with its own time; whole or not at all."""
+    files.write_text(path, "".join(json.dumps(each, ensure_ascii=False, allow_nan=False) + "\n" for each in events))
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:

@@ -76,6 +76,7 @@ class TrainedModel:
         files: the SHA-256 of what lies beside the model: validation.csv and features.npz.
         search_key: names the search in the run log and in MLflow.
         synthetic: True where it was trained on synthetic images.
+        stopped: why the search ended before its last trial, or None.
 
     Raises:
         ArtifactError: the parts disagree.
@@ -101,6 +102,7 @@ class TrainedModel:
     calibration: Mapping[str, float | None] = field(default_factory=dict)
     operating_points: tuple[OperatingPoint, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    stopped: str | None = None
 
     def __post_init__(self) -> None:
         wanted = {"binary": 1, "multilabel": len(self.class_names)}.get(self.task, 0)

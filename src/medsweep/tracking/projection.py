@@ -123,6 +123,10 @@ class Projection:
             case "resumed":
                 self._resumed += 1
                 main.tag("medsweep.resumed", self._resumed)
+            case "extended":
+                main.tag("medsweep.extends", event["from_key"])
+            case "stopped":
+                main.tag("medsweep.stopped", event["reason"])
             case "generation":
                 for trial in event["trials"]:
                     self._asked(main, trial, event["number"], time)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from medsweep.artifacts.trained import TrainedModel
 from medsweep.artifacts.trial import Scalar, TrialOutcome
 from medsweep.params import Train
-from medsweep.train.search import ranking
+from medsweep.train.ranking import ranking
 
 _SHOWN_TRIALS = 5
 
@@ -25,6 +25,7 @@ def search_note(train: Train, manifest: TrainedModel, winner: TrialOutcome, outc
         f"{manifest.task} task ({classes}), images of {' × '.join(map(str, manifest.input_shape))}. "
         f"Trials are compared by `{search.objective}` on validation at epochs {_listed(search.rungs)}: {counts}.",
         "",
+        *([f"**Ended early**: {manifest.stopped}.", ""] if manifest.stopped else []),
         f"**Winner: {winner.config.title}**, {search.objective} {manifest.objective_value:.4f}. "
         f"It is the best of {manifest.n_trials['complete']} completed trials on the same validation images, so this "
         "value flatters; the evaluation run of this search has the test split's verdict.",

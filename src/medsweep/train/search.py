@@ -11,17 +11,20 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from medsweep.artifacts.run_log import RunLog
-from medsweep.artifacts.trial import Epoch, Status, TrialConfig, TrialOutcome
+from medsweep.artifacts.trial import Status, TrialConfig, TrialOutcome
 from medsweep.errors import SearchError
 from medsweep.params import Train
 from medsweep.statistics.objective import OBJECTIVES
 from medsweep.train.executor import WorkerDied, Workers
 from medsweep.train.fit import FitAnswer, FitTask, TrainingData, fit
+from medsweep.train.past import Past, RunningTrial
+from medsweep.train.ranking import ranking
+from medsweep.train.stopping import stop_after
 from medsweep.train.study import ask_generation
 
 
@@ -33,18 +36,6 @@ class Progress(Protocol):
 
     def finished(self, outcome: TrialOutcome, best: TrialOutcome | None) -> None:
         """A trial is done, and which is the best so far."""
-
-
-@dataclass
-class _Running:
-    """A trial on its way through the rungs."""
-
-    config: TrialConfig
-    history: list[Epoch] = field(default_factory=list)
-    seconds: float = 0.0
-    peak_rss: int = 0
-    facts: dict[str, float] = field(default_factory=dict)
-    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,11 +68,11 @@ class Search:
         """
         search = self.train.search
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        past = _Past(self.events)
+        past = Past(self.events)
         outcomes: list[TrialOutcome] = []
         reached: dict[int, list[float]] = defaultdict(list)
         generation = 0
-        while len(outcomes) < search.trials:
+        while len(outcomes) < search.trials and not self._ends(past, outcomes, generation):
             configs = past.generation(generation)
             if configs is None:
                 count = min(search.generation, search.trials - len(outcomes))
@@ -98,8 +89,20 @@ class Search:
             raise _nothing_complete(outcomes)
         return outcomes
 
+    def _ends(self, past: Past, outcomes: Sequence[TrialOutcome], generation: int) -> bool:
+        """Whether the search ends before this generation; a fact of the log is not asked for again."""
+        if past.stop is not None:
+            return len(outcomes) >= past.stop.trials
+        if past.generation(generation) is not None:
+            return False
+        stop = stop_after(self.train, outcomes)
+        if stop is None:
+            return False
+        self.log.append("stopped", trials=stop.trials, kind=stop.kind, reason=stop.reason)
+        return True
+
     def _run_generation(
-        self, configs: list[TrialConfig], past: _Past, reached: dict[int, list[float]]
+        self, configs: list[TrialConfig], past: Past, reached: dict[int, list[float]]
     ) -> list[TrialOutcome]:
         trials = [past.take_up(config) for config in configs]
         for trial in trials:
@@ -143,7 +146,7 @@ class Search:
             alive = survivors
         return [self._outcome(trial, status[trial.config.number]) for trial in trials]
 
-    def _train_to(self, rung: int, trials: Iterable[_Running]) -> None:
+    def _train_to(self, rung: int, trials: Iterable[RunningTrial]) -> None:
         waiting = []
         for trial in trials:
             if trial.error is not None or len(trial.history) >= rung:
@@ -172,7 +175,7 @@ class Search:
             if start is not None and start[0] < rung:
                 start[1].unlink(missing_ok=True)
 
-    def _take(self, trial: _Running, answer: FitAnswer | WorkerDied) -> None:
+    def _take(self, trial: RunningTrial, answer: FitAnswer | WorkerDied) -> None:
         number = trial.config.number
         if isinstance(answer, WorkerDied):
             answer = FitAnswer((), answer.reason, 0.0, 0, {})
@@ -194,7 +197,7 @@ class Search:
 
     # -- comparing -----------------------------------------------------------------------------------------------------
 
-    def _value(self, trial: _Running, rung: int) -> float:
+    def _value(self, trial: RunningTrial, rung: int) -> float:
         return float(trial.history[rung - 1].validation[self.train.search.objective])
 
     def _better(self, first: float, second: float) -> bool:
@@ -220,14 +223,14 @@ class Search:
         """Where a completed trial's last checkpoint lies while it is kept."""
         return self._checkpoint(outcome.config.number, self.train.search.max_epochs)
 
-    def _newest_checkpoint(self, trial: _Running) -> tuple[int, Path] | None:
+    def _newest_checkpoint(self, trial: RunningTrial) -> tuple[int, Path] | None:
         for rung in reversed(self.train.search.rungs):
             path = self._checkpoint(trial.config.number, rung)
             if rung <= len(trial.history) and path.is_file():
                 return rung, path
         return None
 
-    def _drop_all_checkpoints(self, trial: _Running, *, but: int | None) -> None:
+    def _drop_all_checkpoints(self, trial: RunningTrial, *, but: int | None) -> None:
         """Of all rungs, for an interruption may have left one beside its successor."""
         for rung in self.train.search.rungs:
             if rung != but:
@@ -241,7 +244,7 @@ class Search:
 
     # -- outcomes ------------------------------------------------------------------------------------------------------
 
-    def _outcome(self, trial: _Running, status: Status) -> TrialOutcome:
+    def _outcome(self, trial: RunningTrial, status: Status) -> TrialOutcome:
         objective = None
         if status != "failed":
             objective = float(trial.history[-1].validation[self.train.search.objective])
@@ -257,7 +260,7 @@ class Search:
             facts=trial.facts,
         )
 
-    def _log_outcome(self, trial: _Running, status: Status) -> None:
+    def _log_outcome(self, trial: RunningTrial, status: Status) -> None:
         outcome = self._outcome(trial, status)
         self.log.append(
             "trial",
@@ -271,97 +274,6 @@ class Search:
             peak_rss=outcome.peak_rss,
             facts=dict(outcome.facts),
         )
-
-
-class _Past:
-    """What an earlier attempt at the same search left in its log."""
-
-    def __init__(self, events: Sequence[dict[str, Any]]) -> None:
-        self._generations: dict[int, list[dict[str, Any]]] = {}
-        self._epochs: dict[int, dict[int, Epoch]] = defaultdict(dict)
-        self._used: dict[int, dict[str, Any]] = {}
-        self._errors: dict[int, str] = {}
-        self._rungs: set[tuple[int, int]] = set()
-        self._outcomes: set[int] = set()
-        for event in events:
-            if event["event"] == "generation":
-                self._generations[event["number"]] = event["trials"]
-            elif event["event"] == "epochs":
-                number = event["trial"]
-                self._used[number] = event["used"]
-                for each in event["epochs"]:
-                    epoch = Epoch(each["number"], each["loss"], each["accuracy"], each["validation"])
-                    self._epochs[number][epoch.number] = epoch
-                if event["error"] is not None:
-                    self._errors[number] = event["error"]
-            elif event["event"] == "rung":
-                self._rungs.add((event["trial"], event["epoch"]))
-            elif event["event"] == "trial":
-                self._outcomes.add(event["trial"])
-
-    def generation(self, number: int) -> list[TrialConfig] | None:
-        asked = self._generations.get(number)
-        if asked is None:
-            return None
-        return [TrialConfig.from_dotted(each["number"], each["seed"], each["values"]) for each in asked]
-
-    def all_trials(self) -> list[TrialConfig]:
-        """Every trial that was asked."""
-        return [config for number in sorted(self._generations) for config in self.generation(number) or []]
-
-    def take_up(self, config: TrialConfig) -> _Running:
-        """A trial as far as it came."""
-        number = config.number
-        used = self._used.get(number, {"seconds": 0.0, "peak_rss": 0, "facts": {}})
-        known = self._epochs[number]
-        return _Running(
-            config=config,
-            history=[known[epoch] for epoch in sorted(known)],
-            seconds=used["seconds"],
-            peak_rss=used["peak_rss"],
-            facts=dict(used["facts"]),
-            error=self._errors.get(number),
-        )
-
-    def has_rung(self, number: int, rung: int) -> bool:
-        return (number, rung) in self._rungs
-
-    def has_outcome(self, number: int) -> bool:
-        return number in self._outcomes
-
-
-def outcomes_of(events: Sequence[dict[str, Any]]) -> list[TrialOutcome]:
-    """The outcomes that a finished search's log tells, in the order of their numbers."""
-    past = _Past(events)
-    trials = {config.number: past.take_up(config) for config in past.all_trials()}
-    return [
-        TrialOutcome(
-            config=trials[event["trial"]].config,
-            status=event["status"],
-            objective=event["objective"],
-            history=tuple(trials[event["trial"]].history),
-            seconds=event["seconds"],
-            peak_rss=event["peak_rss"],
-            checkpoint=None,
-            error=event["error"],
-            facts=event["facts"],
-        )
-        for event in sorted((each for each in events if each["event"] == "trial"), key=lambda each: int(each["trial"]))
-    ]
-
-
-def ranking(train: Train, outcomes: Sequence[TrialOutcome]) -> list[TrialOutcome]:
-    """The completed trials, best first: by the objective, then by validation log-loss, then by number."""
-    sign = -1.0 if OBJECTIVES[train.search.objective].direction == "maximize" else 1.0
-    complete = [each for each in outcomes if each.status == "complete" and each.objective is not None]
-    return sorted(
-        complete,
-        key=lambda each: (
-            sign * (each.objective or 0.0),
-            each.history[-1].validation["val_log_loss"],
-            each.config.number,
-        ),
-    )
 
 
 def _nothing_complete(outcomes: Sequence[TrialOutcome]) -> SearchError:

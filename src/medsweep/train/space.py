@@ -32,8 +32,9 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "pooling": tuple(POOLINGS),
     "standardize": tuple(STANDARDIZATIONS),
 }
+NAMED = tuple(_TABLES)
 # Asked of every trial, after the named parts; `views` only where a policy is chosen.
-_PLAIN = ("activation", "pooling", "batch_size", "weight_decay", "class_weights", "standardize", "policy")
+PLAIN = ("activation", "pooling", "batch_size", "weight_decay", "class_weights", "standardize", "policy")
 
 
 def check_space(train: Train, *, max_views: int) -> None:
@@ -132,7 +133,7 @@ def draw(trial: optuna.Trial, space: Space) -> dict[str, Scalar]:
         chosen = str(ask(f"{PREFIX}.{part}", sorted(variants)))
         for key, setting in sorted(variants[chosen].items()):
             ask(f"{PREFIX}.{part}.{chosen}.{key}", setting)
-    for part in _PLAIN:
+    for part in PLAIN:
         ask(f"{PREFIX}.{part}", part_of(space, part))
     if values[f"{PREFIX}.policy"] != "none":
         ask(f"{PREFIX}.views", space.views)
@@ -148,7 +149,7 @@ def distributions(space: Space, values: Mapping[str, Scalar]) -> dict[str, optun
         chosen = str(values[f"{PREFIX}.{part}"])
         for key, setting in variants[chosen].items():
             settings[f"{PREFIX}.{part}.{chosen}.{key}"] = setting
-    for part in (*_PLAIN, "views"):
+    for part in (*PLAIN, "views"):
         settings[f"{PREFIX}.{part}"] = part_of(space, part)
     found = {name: distribution_of(setting) for name, setting in settings.items() if name in values}
     return {name: how for name, how in found.items() if how is not None}

@@ -31,11 +31,15 @@ from medsweep.tracking.lineage import code_digest, dataset, lineage
 from medsweep.tracking.progress import progress_bar
 from medsweep.tracking.system import SystemSampler
 from medsweep.train import note
+from medsweep.train.archive import Workplace, family_of
 from medsweep.train.decisions import DecisionRules
 from medsweep.train.executor import WorkerDied, Workers, local_workers
 from medsweep.train.fit import FitTask, TrainingData, fit, prepare_worker
+from medsweep.train.past import outcomes_of, stop_in
+from medsweep.train.presets import presets_in_space
+from medsweep.train.ranking import ranking
 from medsweep.train.refit import FinalModel, RefitTask, refit
-from medsweep.train.search import Search, outcomes_of, ranking
+from medsweep.train.search import Search
 from medsweep.train.space import check_space
 
 if TYPE_CHECKING:
@@ -57,7 +61,8 @@ class TrainSummary:
         manifest: of the model that was written.
         winner: its trial.
         outcomes: all trials.
-        fitted: how many trials this run fitted itself (the others were finished before an interruption).
+        fitted: how many trials this run fitted itself (the others were finished before).
+        extended: how many trials were taken over from the same search with another budget.
         seconds: the stage took.
     """
 
@@ -65,6 +70,7 @@ class TrainSummary:
     winner: TrialOutcome
     outcomes: Sequence[TrialOutcome]
     fitted: int
+    extended: int
     seconds: float
 
     def lines(self) -> list[str]:
@@ -77,7 +83,11 @@ class TrainSummary:
             "(chosen as the best of many, so it flatters; the test split tells).",
         ]
         found.append(note.calibration_line(self.manifest))
-        taken_up = len(self.outcomes) - self.fitted
+        if self.manifest.stopped:
+            found.insert(1, f"The search ended there: {self.manifest.stopped}.")
+        if self.extended:
+            found.append(f"{self.extended} trials were taken over from the same search with another budget.")
+        taken_up = len(self.outcomes) - self.fitted - self.extended
         if taken_up:
             found.append(f"{taken_up} of them were finished before an interruption and not repeated.")
         reasons = Counter(each.error for each in self.outcomes if each.error is not None)
@@ -105,31 +115,37 @@ def run(
     """
     started = time.monotonic()
     job = _Job.open(params, layout)
-    with _alone(layout, job.key, console), _leave_with_dvc(console):
-        work = layout.work("train", job.key)
-        log_path = work / layout.search_log.name
-        past = list(read_log(log_path))
-        with RunLog(log_path) as log:
+    with _alone(layout, job.family, console), _leave_with_dvc(console):
+        place = Workplace.of(layout, job.family)
+        work = place.work
+        beginning = job.beginning(layout, lineage(layout))
+        past, interrupted = place.take_up(job.key, beginning, params.train.search)
+        with RunLog(place.log) as log:
             finished_before = sum(event["event"] == "trial" for event in past)
+            # Told by the first line after `begin`, when the log was made: later runs of it are resumptions.
+            extended = sum(event["trials"] for event in past if event["event"] == "extended")
             # Cut off while it put its outputs in their places: the log is complete, the outputs are made again.
             ended = bool(past) and past[-1]["event"] == "end"
             if not past:
-                log.append("begin", **job.beginning(layout, lineage(layout)))
-            elif not ended:
+                log.append("begin", **beginning)
+            elif interrupted and not ended:
                 log.append("resumed", finished_trials=finished_before)
                 console.print(f"Taking up an interrupted search: {finished_before} trials are finished.")
+            elif extended:
+                console.print(f"Going on from the same search with another budget: {extended} trials are the same.")
             if on_log is not None:
-                on_log(log_path)
+                on_log(place.log)
             with _bar(console, params.train) as watch, local_workers(params.runtime.workers, prepare_worker) as workers:
                 # Nothing may follow the line `end`.
                 sampler = SystemSampler(lambda values: log.append("system", values=values), _SAMPLE_SECONDS)
                 with nullcontext() if ended else sampler:
-                    search = Search(params.train, job.data, log, past, work / "checkpoints", workers, watch)
+                    search = Search(params.train, job.data, log, past, place.checkpoints, workers, watch)
                     outcomes = search.run()
                     winner = ranking(params.train, outcomes)[0]
-                    watch.say("writing the model")
+                    watch.end("writing the model")
                     final = _write_model(search, winner, workers, work, layout)
-            manifest = job.manifest(outcomes, winner, final)
+            stop = stop_in(list(read_log(place.log)))
+            manifest = job.manifest(outcomes, winner, final, stop.reason if stop else None)
             write_pictures(work / "plots", params.train, outcomes, synthetic=job.train.synthetic)
             manifest.save(work / layout.trained.name)
             files.write_text(work / layout.trials.name, trials_csv(outcomes))
@@ -137,14 +153,14 @@ def run(
             seconds = time.monotonic() - started
             if not ended:
                 _log_results(log, layout, params.train, manifest, winner, outcomes, seconds)
-        files.copy_file(log_path, layout.search_log)
-        shutil.rmtree(work)
-    return TrainSummary(manifest, winner, outcomes, len(outcomes) - finished_before, seconds)
+        files.copy_file(place.log, layout.search_log)
+        place.finish()
+    return TrainSummary(manifest, winner, outcomes, len(outcomes) - finished_before, extended, seconds)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """The inputs of one search, and the key that they determine."""
+    """The inputs of one search, the key that they determine, and its family (the key without the budget)."""
 
     params: Params
     train: PreparedSplit
@@ -152,10 +168,12 @@ class _Job:
     data: TrainingData
     digests: Mapping[str, str]
     key: str
+    family: str
 
     @classmethod
     def open(cls, params: Params, layout: Layout) -> _Job:
         check_space(params.train, max_views=params.augment.views)
+        presets_in_space(params.train)
         train = PreparedSplit.load(layout.prepared_split("train"))
         val = PreparedSplit.load(layout.prepared_split("val"))
         _check_splits(train, val, params.train.search.objective)
@@ -177,8 +195,9 @@ class _Job:
             "code": code_digest(_CODE),
         }
         key = files.digest_of(digests)
+        family = files.digest_of({**digests, "params": family_of(params.train)})
         data = TrainingData(layout.prepared_split("train"), layout.prepared_split("val"), layout.augmented, key)
-        return cls(params, train, val, data, digests, key)
+        return cls(params, train, val, data, digests, key, family)
 
     def beginning(self, layout: Layout, tags: Mapping[str, str]) -> dict[str, Any]:
         settings = dotted(self.params)
@@ -195,7 +214,9 @@ class _Job:
             "datasets": [dataset(layout, self.train, "training"), dataset(layout, self.val, "validation")],
         }
 
-    def manifest(self, outcomes: Sequence[TrialOutcome], winner: TrialOutcome, final: FinalModel) -> TrainedModel:
+    def manifest(
+        self, outcomes: Sequence[TrialOutcome], winner: TrialOutcome, final: FinalModel, stopped: str | None
+    ) -> TrainedModel:
         height, width, channels = self.train.images.shape[1:]
         counts = Counter(each.status for each in outcomes)
         return TrainedModel(
@@ -219,6 +240,7 @@ class _Job:
             calibration=final.calibration.facts,
             operating_points=final.decisions.operating_points,
             files=final.files,
+            stopped=stopped,
         )
 
 
@@ -292,8 +314,8 @@ def _is_dvc(process: Any) -> bool:
 class _Watch:
     """Shows how far the search is: every trial counts its epochs to the last rung, however early it stops."""
 
-    def __init__(self, bar: Progress, task: TaskID, max_epochs: int) -> None:
-        self._bar, self._task, self._max_epochs = bar, task, max_epochs
+    def __init__(self, bar: Progress, task: TaskID, total: int, max_epochs: int) -> None:
+        self._bar, self._task, self._total, self._max_epochs = bar, task, total, max_epochs
         self._trained: Counter[int] = Counter()
 
     def segment(self, trial: int, epochs: int) -> None:
@@ -305,6 +327,10 @@ class _Watch:
         if best is not None:
             self.say(f"best: trial {best.config.number}, {best.objective:.4f}")
 
+    def end(self, detail: str) -> None:
+        """All trials that will be are done."""
+        self._bar.update(self._task, completed=self._total, detail=detail)
+
     def say(self, detail: str) -> None:
         self._bar.update(self._task, detail=detail)
 
@@ -313,7 +339,7 @@ class _Watch:
 def _bar(console: Console, train: Train) -> Iterator[_Watch]:
     with progress_bar(console) as bar:
         total = train.search.trials * train.search.max_epochs
-        yield _Watch(bar, bar.add_task("train (epochs)", total=total, detail=""), train.search.max_epochs)
+        yield _Watch(bar, bar.add_task("train (epochs)", total=total, detail=""), total, train.search.max_epochs)
 
 
 def _write_model(search: Search, winner: TrialOutcome, workers: Workers, work: Path, layout: Layout) -> FinalModel:

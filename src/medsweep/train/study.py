@@ -14,6 +14,7 @@ from medsweep.artifacts.trial import TrialConfig, TrialOutcome
 from medsweep.errors import MedsweepError
 from medsweep.params import Train
 from medsweep.statistics.objective import OBJECTIVES
+from medsweep.train.presets import presets_in_space
 from medsweep.train.space import configure, derived_seed, distributions, draw
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def study_of(
 
 
 def ask_generation(train: Train, outcomes: Sequence[TrialOutcome], generation: int, count: int) -> list[TrialConfig]:
-    """The next `count` trials, numbered on from the outcomes so far."""
+    """The next `count` trials, numbered on from the outcomes so far: first the presets, then what the sampler draws."""
     import warnings
 
     import optuna
@@ -64,6 +65,9 @@ def ask_generation(train: Train, outcomes: Sequence[TrialOutcome], generation: i
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study = study_of(train, outcomes, generation=generation)
         first = len(outcomes)
+        for values in list(presets_in_space(train).values())[first : first + count]:
+            asked = distributions(train.space, values)
+            study.enqueue_trial({name: values[name] for name in asked})
         return [configure(first + index, train.seed, draw(study.ask(), train.space)) for index in range(count)]
 
 
