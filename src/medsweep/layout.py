@@ -127,6 +127,18 @@ class Layout:
         return self.reports / "predictions.csv"
 
     @property
+    def report(self) -> Path:
+        return self.reports / "report.html"
+
+    @property
+    def model_card(self) -> Path:
+        return self.reports / "model_card.md"
+
+    @property
+    def claim_checklist(self) -> Path:
+        return self.reports / "claim_checklist.md"
+
+    @property
     def evaluation_plots(self) -> Path:
         return self.reports / "plots"
 

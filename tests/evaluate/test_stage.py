@@ -152,8 +152,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, models: Mapping[str, Path]) -> Callable[..., Layout]:
-    """A project with a model and a test split, and nothing else."""
+def project(tmp_path: Path, models: Mapping[str, Path], write_before: Callable[..., None]) -> Callable[..., Layout]:
+    """A project with a model, a test split, what prepare and the search told of theirs, and nothing else."""
 
     def make(name: str, split: PreparedSplit | None = None, folder: str = "project", **changes: Any) -> Layout:
         case = CASES[name]
@@ -162,6 +162,7 @@ def project(tmp_path: Path, models: Mapping[str, Path]) -> Callable[..., Layout]
         layout.params.write_bytes(PARAMS.read_bytes())
         layout.model.write_bytes(models[name].read_bytes())
         manifest_for(case, layout.model, **changes).save(layout.trained)
+        write_before(layout, case.class_names, case.task)
         (make_split(case) if split is None else split).save(layout.prepared_split("test"))
         return layout
 
@@ -327,6 +328,7 @@ def test_same_bytes_twice_with_any_number_of_workers(project: Callable[..., Layo
     stage.run(many, second, Console(quiet=True))
     written = outputs(first)
     assert {"metrics.json", "evaluation.json", "predictions.csv", "plots/roc.svg"} <= set(written)
+    assert {"report.html", "model_card.md", "claim_checklist.md"} <= set(written)
     assert written == outputs(second)
     stage.run(one, first, Console(quiet=True))
     assert outputs(first) == written
@@ -363,7 +365,7 @@ def test_refuses_what_does_not_fit(project: Callable[..., Layout], changes: dict
     with pytest.raises(ArtifactError, match=words) as caught:
         evaluate(layout)
     assert "models/trained.json" in str(caught.value)
-    assert not layout.reports.exists()
+    assert not layout.evaluation.exists()
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -405,6 +407,13 @@ def test_missing_inputs_are_named(project: Callable[..., Layout]) -> None:
     with pytest.raises(ArtifactError, match="dvc repro train"):
         evaluate(layout)
 
+    for path, maker in (("trials", "train"), ("data_quality", "prepare")):
+        layout = project("binary", folder=path)
+        getattr(layout, path).unlink()
+        with pytest.raises(ArtifactError, match=f"dvc repro {maker}"):
+            evaluate(layout)
+        assert not layout.state.exists(), "it is said before anything is computed"
+
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_model_that_gives_nan_is_refused(project: Callable[..., Layout]) -> None:
@@ -413,7 +422,7 @@ def test_a_model_that_gives_nan_is_refused(project: Callable[..., Layout]) -> No
     manifest_for(CASES["binary"], layout.model).save(layout.trained)
     with pytest.raises(DataError, match="NaN"):
         evaluate(layout)
-    assert not layout.reports.exists()
+    assert not layout.evaluation.exists()
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -504,6 +513,7 @@ def test_the_log_tells_the_publisher_everything(project: Callable[..., Layout]) 
 
     pictures = {each["path"]: each["digest"] for each in events if each["event"] == "picture"}
     assert {"reports/plots/roc.svg", "reports/plots/worst_mistakes.png", "reports/predictions.csv"} <= set(pictures)
+    assert {"reports/report.html", "reports/model_card.md", "reports/claim_checklist.md"} <= set(pictures)
     for path, digest in pictures.items():
         assert files.digest_file(layout.root / path) == digest
 

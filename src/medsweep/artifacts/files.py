@@ -29,9 +29,9 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def digest_file(path: Path) -> str:
-    """The SHA-256 (hex) of a file's bytes, read in blocks."""
-    found = hashlib.sha256()
+def digest_file(path: Path, kind: str = "sha256") -> str:
+    """The SHA-256 (hex) of a file's bytes, read in blocks; `kind` 'md5' gives what DVC knows a file by."""
+    found = hashlib.new(kind, usedforsecurity=False)
     with path.open("rb") as stream:
         while block := stream.read(_BLOCK):
             found.update(block)

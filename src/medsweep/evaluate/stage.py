@@ -25,6 +25,8 @@ from medsweep.evaluate import figures, note, plot_data, predictions, usage
 from medsweep.evaluate.cautions import cautions
 from medsweep.evaluate.parts import PARTS, Evaluated
 from medsweep.evaluate.predict import batch_for, predict
+from medsweep.evaluate.report import documents
+from medsweep.evaluate.report.inputs import Before, ReportInputs
 from medsweep.layout import Layout
 from medsweep.params import Params, dotted
 from medsweep.statistics import intervals, metrics
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
-_CODE = ("artifacts", "drawing", "evaluate", "statistics")
+_CODE = ("artifacts", "drawing", "evaluate", "pages", "statistics")
 _SYSTEM_SECONDS = 5.0
 # Resampling repeats images, which widens every bin's gap: a percentile interval of ECE lies above the value itself.
 _WITHOUT_INTERVAL = ("ece",)
@@ -89,6 +91,7 @@ class EvaluateSummary:
                 f"{self.evaluations} different models were evaluated on this test split so far: "
                 "the best of them looks better than it is."
             )
+        found.append("Report: reports/report.html. Model card and CLAIM checklist beside it.")
         found.append("Figures: reports/plots. Every image's probabilities: reports/predictions.csv.")
         found.append("Next: medsweep ui shows runs and versions; medsweep promote VERSION --to staging promotes one.")
         return found
@@ -117,6 +120,7 @@ def run(params: Params, layout: Layout, console: Console) -> EvaluateSummary:
     manifest = TrainedModel.load(layout.trained, model=layout.model)
     split = PreparedSplit.load(layout.prepared_split("test"))
     _check_fit(manifest, split, layout)
+    before = Before.read(layout)
 
     digests = {
         "model": manifest.model_digest,
@@ -124,6 +128,7 @@ def run(params: Params, layout: Layout, console: Console) -> EvaluateSummary:
         "test": split.digest,
         "params": files.digest_of(params.evaluate.model_dump()),
         "code": code_digest(_CODE),
+        **before.digests,
     }
     key = files.digest_of(digests)
     work = layout.work("evaluate", key)
@@ -147,10 +152,10 @@ def run(params: Params, layout: Layout, console: Console) -> EvaluateSummary:
             decisions = decide(split.task, probabilities, manifest.threshold)
             report = _report(params, manifest, split, probabilities, decisions, digests, key)
             report = _with_parts(params, layout, work, manifest, split, probabilities, decisions, report, console)
-            _write(work, params, split, probabilities, decisions, report)
+            undefined = _undefined(report, split, decisions)
+            _write(work, params, manifest, before, split, probabilities, decisions, report, undefined)
         _move_in(work, layout)
 
-        undefined = _undefined(report, split, decisions)
         evaluations = usage.record_evaluation(
             layout.state / usage.NAME,
             test_digest=split.digest,
@@ -313,10 +318,13 @@ def _undefined(report: EvaluationReport, split: PreparedSplit, decisions: NDArra
 def _write(
     work: Path,
     params: Params,
+    manifest: TrainedModel,
+    before: Before,
     split: PreparedSplit,
     probabilities: NDArray[np.float64],
     decisions: NDArray[np.int64],
     report: EvaluationReport,
+    undefined: Mapping[str, str],
 ) -> None:
     """Everything but the log, into the work folder under its final names."""
     report.save(work / "evaluation.json", metrics_path=work / "metrics.json")
@@ -336,9 +344,24 @@ def _write(
         plots / "calibration.svg", reliabilities, caption, report.metrics["ece"], report.metrics["brier"]
     )
     figures.confusion(plots / "confusion.svg", np.asarray(report.confusion), split.class_names, caption)
+    shown, total = _mistakes(split, probabilities, decisions, params.evaluate.worst_mistakes)
     if params.evaluate.worst_mistakes:
-        shown, total = _mistakes(split, probabilities, decisions, params.evaluate.worst_mistakes)
         figures.worst_mistakes(plots / "worst_mistakes.png", shown, total, split.value_range, caption)
+    documents.write(
+        work,
+        ReportInputs(
+            report=report,
+            manifest=manifest,
+            before=before,
+            settings=dotted(params.evaluate, "evaluate"),
+            undefined=undefined,
+            mistakes=shown,
+            n_mistakes=total,
+            decided=note.decided_by(report, manifest.threshold_rule),
+            parts=tuple(PARTS),
+            folder=work,
+        ),
+    )
 
 
 def _areas(
@@ -401,7 +424,8 @@ def _mistakes(
 
 def _move_in(work: Path, layout: Layout) -> None:
     """Put the finished outputs in their places: each is whole or not there."""
-    for target in (layout.evaluation, layout.metrics, layout.predictions):
+    documents_made = (layout.report, layout.model_card, layout.claim_checklist)
+    for target in (layout.evaluation, layout.metrics, layout.predictions, *documents_made):
         files.copy_file(work / target.name, target)
     files.copy_folder(work / "plots", layout.evaluation_plots)
 
@@ -424,6 +448,12 @@ def _log_results(
         (layout.predictions, "every image's probabilities"),
     ):
         log.append_file(path, root=layout.root, title=title, group="evaluation")
+    for path, title in (
+        (layout.report, "the report"),
+        (layout.model_card, "the model card"),
+        (layout.claim_checklist, "the CLAIM checklist"),
+    ):
+        log.append_file(path, root=layout.root, title=title, group="report")
     log.append("metrics", values=_figures_of(report, evaluations))
     log.append("note", text=note.run_note(report, manifest, undefined=undefined, evaluations=evaluations))
     log.append(

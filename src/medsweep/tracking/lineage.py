@@ -17,6 +17,8 @@ from medsweep.params import load_yaml
 
 # What may change a result besides data and parameters, which count by digest: they change in every normal use.
 _CODE = ("src", "pyproject.toml", "constraints.txt", "dvc.yaml")
+# Templates of pages and documents decide a stage's outputs as Python does.
+_SOURCES = ("**/*.py", "**/*.html", "**/*.css", "**/*.md")
 _NO_PARAMETERS = ("experiment", "runtime")
 
 
@@ -74,7 +76,7 @@ def dataset(layout: Layout, split: PreparedSplit, context: str) -> dict[str, Any
 def code_digest(packages: Sequence[str]) -> str:
     """The SHA-256 of medsweep's own code in these packages: what a stage's result depends on besides its inputs."""
     here = Path(medsweep.__file__).parent
-    return digest_of({name: digest_folder(here / name, "**/*.py") for name in packages})
+    return digest_of({f"{name}/{kind}": digest_folder(here / name, kind) for name in packages for kind in _SOURCES})
 
 
 def _recorded(stages: Mapping[str, Any], stage: str, part: str) -> dict[str, str]:

@@ -25,6 +25,7 @@ _ACCENT = "#d9822b"
 # Below so many trials with a value, importances are noise.
 _ENOUGH_FOR_IMPORTANCE = 8
 _MOST_SLICES = 16
+_MOST_IMPORTANT = 15
 
 
 def draw_all(folder: Path, train: Train, outcomes: Sequence[TrialOutcome], *, synthetic: bool) -> None:
@@ -85,7 +86,7 @@ def _history(path: Path, known: Signature, train: Train, outcomes: Sequence[Tria
             numbers = [each.config.number for each in complete]
             axes.step(numbers, values, where="post", color=_ACCENT, label="best so far")
         axes.set(xlabel="trial", ylabel=train.search.objective, title="Search history")
-        axes.legend(frameon=False, loc="lower right")
+        axes.legend(frameon=False, loc="best")
 
 
 def _curves(path: Path, known: Signature, train: Train, outcomes: Sequence[TrialOutcome]) -> None:
@@ -266,13 +267,15 @@ def _importance(path: Path, known: Signature, train: Train, shares: Mapping[str,
     few = f"too few trials with a value (fewer than {_ENOUGH_FOR_IMPORTANCE}) to tell"
     first = ", ".join(f"{_short(name)} {share:.2f}" for name, share in list(shares.items())[:5])
     alt = f"Importance of each hyperparameter for {train.search.objective}: {first or few}."
-    with _drawing(path, known, alt, 7.0, 1.4 + 0.3 * max(3, len(shares))) as (_, axes):
-        axes.set_title(f"Importance for {train.search.objective} (PED-ANOVA)")
+    shown = dict(list(shares.items())[:_MOST_IMPORTANT])
+    with _drawing(path, known, alt, 7.0, 1.4 + 0.3 * max(3, len(shown))) as (_, axes):
+        which = f", the first {len(shown)} of {len(shares)}" if len(shown) < len(shares) else ""
+        axes.set_title(f"Importance for {train.search.objective} (PED-ANOVA){which}")
         if not shares:
             axes.axis("off")
             axes.text(0.5, 0.5, few, ha="center", transform=axes.transAxes)
             return
-        names = list(shares)[::-1]
+        names = list(shown)[::-1]
         axes.barh([_short(name) for name in names], [shares[name] for name in names], color=_COLOURS["complete"])
         axes.set_xlabel("share")
 

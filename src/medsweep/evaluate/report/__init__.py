@@ -1,0 +1,1 @@
+"""What people read of an evaluation: reports/report.html, reports/model_card.md and reports/claim_checklist.md."""

@@ -1,0 +1,74 @@
+"""Templates to text: self-contained HTML pages in the common frame, and markdown. The same facts, the same bytes."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+# Between markdown's own marks and a text that happens to hold them.
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~])")
+
+
+def render_page(package: str, name: str, context: Mapping[str, Any]) -> str:
+    """An HTML page from a template that extends `page.html`.
+
+    Args:
+        package: of the template: its `templates` folder is searched before the common one.
+        name: of the template.
+        context: what it shows; all text in it is escaped. The frame needs `synthetic`.
+    """
+    return str(_environment(package, html=True).get_template(name).render(context))
+
+
+def render_markdown(package: str, name: str, context: Mapping[str, Any]) -> str:
+    """A markdown file from a template, ending in one newline; text that is not ours passes the filter `plain`."""
+    text = str(_environment(package, html=False).get_template(name).render(context))
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def data_url(content: bytes, kind: str) -> str:
+    """A picture inside the page: `kind` is svg+xml, png or jpeg."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def plain(text: object) -> str:
+    """Text as markdown shows it literally, on one line."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def cell(value: object) -> str:
+    """A table's cell in words: three decimals, thousands apart, a dash for nothing."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", "\u202f")
+    if isinstance(value, float):
+        if value != 0 and not 0.001 <= abs(value) < 10_000:
+            return f"{value:.3g}"
+        return f"{value:.3f}"
+    return str(value)
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """'1 image', '12 images'."""
+    return f"{cell(number)} {one if number == 1 else many or f'{one}s'}"
+
+
+@cache
+def _environment(package: str, *, html: bool) -> Any:
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("medsweep.pages")]),
+        autoescape=html,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"cell": cell, "count": count, "plain": plain}
+    return environment

@@ -1,0 +1,29 @@
+"""Cells and markdown in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from medsweep.pages.page import cell, count, plain
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "–"),
+        (True, "yes"),
+        (1234, "1\u202f234"),
+        (0.12345, "0.123"),
+        (0.0, "0.000"),
+        (0.0000123, "1.23e-05"),
+        (123456.0, "1.23e+05"),
+        ("text", "text"),
+    ],
+)
+def test_cells(value: object, shown: str) -> None:
+    assert cell(value) == shown
+
+
+def test_counts_and_plain_text() -> None:
+    assert (count(1, "image"), count(2, "image"), count(2, "class", "classes")) == ("1 image", "2 images", "2 classes")
+    assert plain("a|b\n*c* <d>") == r"a\|b \*c\* \<d\>"
