@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import itertools
+import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -509,3 +514,109 @@ def _files(client: Any, run_id: str, below: str | None = None) -> Iterator[str]:
             yield from _files(client, run_id, item.path)
         else:
             yield item.path
+
+
+# -- what a validator and a screen reader would miss in a page -------------------------------------------------------
+
+_VOID = {"meta", "img", "br", "link", "hr", "input", "line", "rect", "circle", "path"}
+
+
+class HtmlPage(HTMLParser):
+    """Walks a page and notes what a validator and a screen reader would miss."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, dict[str, str]]] = []
+        self.children: list[tuple[str, list[str]]] = []
+        self.problems: list[str] = []
+        self.text: list[str] = []
+        self._inside: list[list[str]] = []
+        self.feed(text)
+        self.close()
+        if self.open:
+            self.problems.append(f"not closed: {self.open}")
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        known = {name: value or "" for name, value in attrs}
+        if len(known) != len(attrs):
+            self.problems.append(f"an attribute twice: {tag} {attrs}")
+        self.attributes.append((tag, known))
+        if self._inside:
+            self._inside[-1].append(tag)
+        if tag not in _VOID:
+            self.open.append(tag)
+            self._inside.append([])
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in _VOID:
+            return
+        if not self.open or self.open[-1] != tag:
+            self.problems.append(f"</{tag}> where {self.open[-1:]} is open")
+            return
+        self.open.pop()
+        self.children.append((tag, self._inside.pop()))
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+def check_html(text: str) -> HtmlPage:
+    """All that every page must be, as far as a parser sees it."""
+    found = HtmlPage(text)
+    assert not found.problems
+    assert text.startswith("<!doctype html>")
+    ids = [known["id"] for _, known in found.attributes if "id" in known]
+    assert len(ids) == len(set(ids)), [name for name, n in Counter(ids).items() if n > 1]
+    for tag, known in found.attributes:
+        for name in ("src", "href", "xlink:href", "srcset", "action", "data", "poster"):
+            if name in known:
+                assert known[name].startswith(("data:image/", "#")), f"{tag} loads {known[name][:60]}"
+        if known.get("href", "").startswith("#"):
+            assert known["href"][1:] in ids
+        for name in ("aria-labelledby", "aria-describedby"):
+            assert set(known.get(name, "").split()) <= set(ids)
+        assert not any(name.startswith("on") for name in known), "a script"
+        if tag == "img":
+            assert known.get("alt", "").strip()
+            assert known["src"].startswith("data:image/")
+            base64.b64decode(known["src"].partition("base64,")[2], validate=True)
+        if tag == "svg":
+            assert known.get("role") == "img" and known.get("aria-labelledby")
+        if tag == "th":
+            assert known.get("scope") in ("row", "col")
+        if known.get("class") == "scroll":
+            assert known.get("tabindex") == "0" and known.get("aria-label")
+    for tag, inside in found.children:
+        if tag == "svg":
+            assert inside[0] == "title"
+        if tag == "table":
+            assert inside[0] == "caption"
+        if tag in ("ul", "ol"):
+            assert set(inside) <= {"li"}
+    assert not found.tags["script"] and not found.tags["link"] and not found.tags["iframe"]
+    style = text[text.index("<style>") : text.index("</style>")]
+    assert "url(" not in style and "@import" not in style
+    assert re.search(r"default-src 'none'; img-src data:; style-src 'unsafe-inline'", text)
+    levels = [int(tag[1]) for tag, _ in found.attributes if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels)), "a heading is skipped"
+    assert ("html", {"lang": "en"}) in found.attributes
+    assert all(found.tags[tag] == 1 for tag in ("main", "header", "footer", "nav", "title", "h1") if tag != "title")
+    return found
+
+
+@pytest.fixture(scope="session")
+def check_page() -> Callable[[str], HtmlPage]:
+    """`check_html`."""
+    return check_html

@@ -93,7 +93,7 @@ def test_pixels_belong_to_their_labels_and_names(project):
             assert np.corrcoef(image[:, :, 0].ravel(), shrunk.ravel())[0, 1] > 0.8
 
 
-def test_workers_change_no_byte(project):
+def test_workers_change_no_byte(project, check_page):
     phantoms = {"patients": 80, "images_per_patient": 2, "size": 32}
     project.prepare["source"] = {"kind": "phantom", "path": "data/raw", **phantoms}
     run(project)
@@ -102,7 +102,7 @@ def test_workers_change_no_byte(project):
     run(project)
     assert one == project.outputs() and len(one) > 10
     page = one["reports/data_quality.html"].decode()
-    assert "Synthetic images" in page and page.count("<img") == page.count("alt=") and len(page) < 3e6
+    assert "Synthetic images" in page and check_page(page).tags["img"] > 6 and len(page) < 3e6
     train = load(project, "train")
     assert train.synthetic and train.masks is not None and train.masks.max() == 1 and "oracle_score" in train.columns
     assert not list(project.layout.state.glob("work/prepare/*"))
@@ -212,7 +212,7 @@ def test_duplicates_are_carved_into_one_split(project):
     assert report["findings"] == [] and report["duplicates"]["identical_files"] == 10
 
 
-def test_a_constant_image_is_a_warning_on_console_and_page(project):
+def test_a_constant_image_is_a_warning_on_console_and_page(project, check_page):
     project.classes(15)
     project.image("benign/secret-blank.png", None)
     summary = run(project)
@@ -220,7 +220,7 @@ def test_a_constant_image_is_a_warning_on_console_and_page(project):
     assert "benign/secret-blank.png" in project.output.getvalue()
     page = project.layout.data_quality_page.read_text()
     assert "1 image is constant" in page and "secret" not in page and "<script" not in page
-    assert "http" not in page.replace("http://www.w3.org", "")
+    check_page(page)
 
 
 def test_inspect_says_the_same_and_writes_no_output(project):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files as package_files
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.layout import SPLITS
+from medsweep.pages.page import data_url, render_page
 from medsweep.params import Prepare
 from medsweep.prepare.checks.catalog import CHECKS
 from medsweep.prepare.checks.duplicates import repeats
@@ -137,24 +136,22 @@ def data_quality(facts: Facts) -> dict[str, Any]:
 
 def page(report: Mapping[str, Any], facts: Facts) -> str:
     """The report as one HTML page with everything inside it."""
-    from jinja2 import Environment, StrictUndefined
-
-    template = (package_files("medsweep.prepare") / "templates" / "data_quality.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     sizes = facts.examined.table.sizes
     varied = bool((sizes != sizes[0]).any())
     n_images, tile, shown = sheet_layout(len(facts.source.class_names), facts.prepare.image.channels)
-    return environment.from_string(template).render(
-        report=report,
-        splits=SPLITS,
-        checks=CHECKS,
-        ids_on_page=_IDS_ON_PAGE,
-        size_figure=_data_url(size_histogram(sizes[:, 0], sizes[:, 1]).encode(), "svg+xml") if varied else None,
-        intensity_figures={name: _intensity_figure(facts, name) for name in SPLITS},
-        sheets={split: [_sheet(facts, split, index, n_images, tile) for index in shown] for split in SPLITS},
-        n_hidden_classes=len(facts.source.class_names) - len(shown),
-        parameters=_flat(report["parameters"]),
-    )
+    context = {
+        "synthetic": report["synthetic"],
+        "report": report,
+        "splits": SPLITS,
+        "checks": CHECKS,
+        "ids_on_page": _IDS_ON_PAGE,
+        "size_figure": data_url(size_histogram(sizes[:, 0], sizes[:, 1]).encode(), "svg+xml") if varied else None,
+        "intensity_figures": {name: _intensity_figure(facts, name) for name in SPLITS},
+        "sheets": {split: [_sheet(facts, split, index, n_images, tile) for index in shown] for split in SPLITS},
+        "n_hidden_classes": len(facts.source.class_names) - len(shown),
+        "parameters": _flat(report["parameters"]),
+    }
+    return render_page("medsweep.prepare", "data_quality.html", context)
 
 
 def _split_counts(split: PreparedSplit, total: int) -> dict[str, Any]:
@@ -199,7 +196,7 @@ def _intensity_figure(facts: Facts, split: str) -> str:
     shares = {
         name: row / row.sum() for name, row in zip(facts.source.class_names, counts, strict=True) if row.sum() > 0
     }
-    return _data_url(intensity_histogram(shares).encode(), "svg+xml")
+    return data_url(intensity_histogram(shares).encode(), "svg+xml")
 
 
 def _sheet(facts: Facts, split: str, index: int, n_images: int, tile: int) -> dict[str, Any]:
@@ -209,12 +206,8 @@ def _sheet(facts: Facts, split: str, index: int, n_images: int, tile: int) -> di
     picture = None
     if len(chosen):
         sheet = contact_sheet(prepared.images[chosen], value_range=prepared.value_range, columns=8, tile=tile)
-        picture = _data_url(sheet, "png")
+        picture = data_url(sheet, "png")
     return {"class_name": prepared.class_names[index], "images": len(members), "shown": len(chosen), "picture": picture}
-
-
-def _data_url(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _flat(section: Mapping[str, Any], prefix: str = "prepare") -> dict[str, Any]:
