@@ -221,7 +221,7 @@ def make_inputs(tmp_path: Path, write_before: Callable[..., None]) -> Callable[.
             report=EvaluationReport(**(known | report)),
             manifest=manifest,
             before=Before.read(layout),
-            settings={"evaluate.bootstrap.samples": 2000},
+            settings={"evaluate.bootstrap.samples": 2000, "evaluate.bootstrap.method": "bca"},
             undefined=undefined or {},
             mistakes=mistakes,
             n_mistakes=n_mistakes,

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from medsweep.artifacts.evaluation import Estimate
+from medsweep.artifacts.section import Section
 from medsweep.errors import ArtifactError
 from medsweep.evaluate.report import documents, lineage_facts, search_tables, words
 from medsweep.evaluate.report.claim import ITEMS
 from medsweep.evaluate.report.flow import WIDTH, flow
 from medsweep.evaluate.report.inputs import Before, ReportInputs
+from medsweep.evaluate.report.page import report_page
 from medsweep.layout import Layout
 
 Make = Callable[..., ReportInputs]
@@ -29,6 +31,17 @@ def test_the_summary_speaks_of_a_hundred_images(make_inputs: Make) -> None:
         folder="wide", metrics=make_inputs(folder="x").report.metrics | {"auroc": Estimate(0.8, 0.5, 0.9)}
     )
     assert "as poor as 0.50 or as good as 0.90" in " ".join(words.summary(wide))
+
+
+def test_cautions_are_said_once_whether_or_not_their_part_is_on(make_inputs: Make) -> None:
+    few = "The test split has only 5 patients."
+    off = make_inputs(folder="off", cautions=(few,))
+    on = make_inputs(folder="on", cautions=(few,), sections=(Section("intervals", "Sure", ("It is.",), (few,)),))
+    for inputs in (off, on):
+        assert [each.text for each in words.caveats(inputs, {})].count(few) == 1
+        # In the summary, and once more in the chapter of the results.
+        assert report_page(inputs).count(few) == 2
+    assert "BCa" in words.intervals_by(on) and "2\u202f000 times" in words.intervals_by(on)
 
 
 def test_the_flow_adds_up(make_inputs: Make) -> None:

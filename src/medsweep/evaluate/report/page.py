@@ -57,7 +57,7 @@ CHAPTERS = (
         "results",
         "Results on the test split",
         "How often the model is right on images that took no part in its making, and how sure that is.",
-        ("power",),
+        ("intervals", "power"),
     ),
     Chapter(
         "decisions",
@@ -184,6 +184,7 @@ def report_page(inputs: ReportInputs) -> str:
             "heat": search_tables.heat(inputs),
             "best": search_tables.best(inputs),
             "searches": searches,
+            "cautions": () if inputs.section("intervals") is not None else report.cautions,
             "intervals_by": words.intervals_by(inputs),
             "decided": inputs.decided,
             "metrics": metric_table(inputs),

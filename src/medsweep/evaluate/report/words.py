@@ -94,9 +94,12 @@ def caveats(inputs: ReportInputs, anchors: Mapping[str, str]) -> list[Caveat]:
     for why in dict.fromkeys(inputs.undefined.values()):
         names = ", ".join(HEADLINES.get(name, name) for name, reason in inputs.undefined.items() if reason == why)
         found.append(Caveat(f"Undefined: {names}, because {why}.", "results", "warn"))
+    found += [Caveat(each, "results", "warn") for each in report.cautions]
     for section in report.sections:
         found += [
-            Caveat(f"{section.title}: {each}", anchors.get(section.name, "more"), "warn") for each in section.warnings
+            Caveat(f"{section.title}: {each}", anchors.get(section.name, "more"), "warn")
+            for each in section.warnings
+            if each not in report.cautions
         ]
     found.append(
         Caveat(
@@ -219,10 +222,16 @@ def factors(inputs: ReportInputs) -> str:
 def intervals_by(inputs: ReportInputs) -> str:
     """How the intervals were made."""
     report = inputs.report
+    if report.metrics["accuracy"].low is None:
+        return f"There are no intervals: there are fewer than two {report.resampled} to resample."
     samples = inputs.settings.get("evaluate.bootstrap.samples")
+    method = {"bca": "BCa (bias-corrected and accelerated)", "percentile": "percentile"}.get(
+        str(inputs.settings.get("evaluate.bootstrap.method")), ""
+    )
     return (
-        f"{100 * report.confidence:g} % intervals by bootstrap: {report.resampled} were drawn with replacement "
-        f"{cell(samples)} times."
+        f"{100 * report.confidence:g} % intervals by {f'{method} ' if method else ''}bootstrap: {report.resampled} "
+        "were "
+        f"drawn with replacement {cell(samples)} times."
     )
 
 
