@@ -25,6 +25,7 @@ COMMANDS = [
     "evaluate",
     "fetch",
     "check",
+    "explain",
     "publish",
     "ui",
     "promote",

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from medsweep import params
+from medsweep.explain.methods import METHODS
 from medsweep.imaging.dicom import SYNTAXES
 from medsweep.imaging.dicom_values import PRESETS
 from medsweep.imaging.transforms import TRANSFORMS
@@ -111,6 +112,7 @@ def test_every_setting_of_the_rows_is_documented_with_its_range() -> None:
         ("train.search.objective", OBJECTIVES),
         ("train.threshold", THRESHOLD_RULES),
         ("prepare.source.kind", SOURCES),
+        ("evaluate.explanations.methods", METHODS),
     ],
 )
 def test_every_valid_name_of_a_key_is_documented(key: str, valid: object) -> None:
@@ -164,6 +166,14 @@ def test_every_element_that_can_be_kept_and_every_preset_is_documented() -> None
     assert {
         name: tuple(map(float, cells[1:3])) for name, cells in rows(section("dicom.md", "Windows")).items()
     } == PRESETS
+
+
+def test_every_method_of_explanation_is_documented_with_its_source() -> None:
+    found = rows(section("explanations.md", "Methods"))
+    assert list(found) == list(METHODS)
+    for name, row in METHODS.items():
+        assert found[name][1] == row.title
+        assert row.source in found[name][3]
 
 
 def test_every_medmnist_set_is_documented_as_in_the_catalogue() -> None:

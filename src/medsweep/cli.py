@@ -258,6 +258,50 @@ def show(
             _say([f"This is also the pseudonym of a patient with {n} images: --patient lists them."])
 
 
+# -- one image ---------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def explain(
+    image: Annotated[str, typer.Argument(help="A record id (or its first six characters), or an image file.")],
+    version: Annotated[
+        int | None, typer.Option(min=1, help="A registered version; else the workspace's model.")
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="A method, more than once if you like; else all.")] = None,
+    class_name: Annotated[str | None, typer.Option("--class", help="The class; else the one decided for.")] = None,
+    frame: Annotated[int | None, typer.Option(min=0, help="Which frame of a DICOM file, from 0.")] = None,
+    output: Annotated[Path, typer.Option(help="The PNG or SVG to write.")] = Path("explanation.png"),
+    as_json: AsJson = False,
+) -> None:
+    """Explain one image: the model's probability and decision, and where it sees what speaks for it.
+
+    Example: `medsweep explain scan.png --method grad_cam --output scan_explained.png`
+    """
+    from medsweep.evaluate import one_image
+    from medsweep.prepare.one_image import find_image
+
+    known, layout = _open()
+    picture = find_image(image, known, layout, frame=frame)
+
+    def answer(subject: one_image.Subject) -> one_image.Answer:
+        return one_image.explain_image(
+            picture, subject, known, layout, methods=method or [], class_name=class_name, output=output
+        )
+
+    if version is None:
+        found = answer(one_image.Subject.of_workspace(layout))
+    else:
+        from medsweep.registry.version import registered_model
+
+        with registered_model(layout, known.experiment, version) as model:
+            name = f"version {version} of '{known.experiment}'"
+            found = answer(one_image.Subject(name=name, **vars(model)))
+    if as_json:
+        _answer(asdict(found))
+    else:
+        _say(found.lines())
+
+
 # -- tracking and the registry -----------------------------------------------------------------------------------------
 
 

@@ -343,6 +343,30 @@ class Power(Section):
     difference: Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
+ExplanationMethod = Literal["grad_cam", "grad_cam_plus_plus", "integrated_gradients", "occlusion", "smooth_grad"]
+
+
+class Explanations(Section):
+    """The part `explanations`: which methods, on how many images, and how closely they look."""
+
+    methods: Annotated[list[ExplanationMethod], Field(min_length=1)]
+    cases: Annotated[int, Field(ge=1, le=20)]
+    images: Annotated[int, Field(ge=2, le=1000)]
+    draws: Annotated[int, Field(ge=1, le=20)]
+    curve_steps: Annotated[int, Field(ge=4, le=256)]
+    steps: Annotated[int, Field(ge=4, le=1000)]
+    samples: Annotated[int, Field(ge=2, le=1000)]
+    noise: Annotated[float, Field(gt=0.0, le=1.0)]
+    patch: Annotated[float, Field(gt=0.0, le=0.5)]
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Explanations:
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError("methods must name each method once")
+        return self
+
+
 class Evaluate(Section):
     """Stage 4."""
 
@@ -352,6 +376,7 @@ class Evaluate(Section):
     calibration_bins: Annotated[int, Field(ge=2, le=100)]
     worst_mistakes: Annotated[int, Field(ge=0, le=200)]
     parts: list[str]
+    explanations: Explanations
 
 
 class Params(Section):

@@ -9,6 +9,7 @@ import pytest
 
 from medsweep.augment.policies import check_policies
 from medsweep.errors import ParamsError
+from medsweep.explain.methods import METHODS
 from medsweep.imaging.transforms import TRANSFORMS
 from medsweep.params import parse
 from medsweep.sources.catalog import SOURCES
@@ -104,3 +105,12 @@ def test_the_objectives_of_the_schema_are_those_of_the_table(default_params: dic
     with pytest.raises(ParamsError) as error:
         parse(changed, where="params.yaml")
     assert all(name in str(error.value) for name in OBJECTIVES)
+
+
+def test_the_methods_of_explanation_of_the_schema_are_those_of_the_table(default_params: dict[str, Any]) -> None:
+    assert default_params["evaluate"]["explanations"]["methods"] == list(METHODS)
+    for given, why in ((["lime"], "grad_cam"), (["occlusion", "occlusion"], "each method once")):
+        changed = copy.deepcopy(default_params)
+        changed["evaluate"]["explanations"]["methods"] = given
+        with pytest.raises(ParamsError, match=why):
+            parse(changed, where="params.yaml")

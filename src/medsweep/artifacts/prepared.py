@@ -149,6 +149,25 @@ class PreparedSplit:
         )
 
 
+@dataclass(frozen=True)
+class PreparedImage:
+    """One image as a model takes it.
+
+    Args:
+        name: how it is called in what is printed.
+        pixels: (H, W, C) uint8 or uint16.
+        mask: (H, W) the known lesion, or None.
+        value_range: the largest value that its intensities were scaled to.
+        synthetic: True where it is made, not acquired.
+    """
+
+    name: str
+    pixels: NDArray[Any]
+    mask: NDArray[np.uint8] | None
+    value_range: int
+    synthetic: bool
+
+
 def write_split(
     folder: Path,
     split: PreparedSplit,

@@ -15,7 +15,7 @@ from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.artifacts.section import Section
 from medsweep.artifacts.trained import TrainedModel
 from medsweep.drawing.figure import Signature
-from medsweep.evaluate import certainty, note, power, subgroups
+from medsweep.evaluate import certainty, explanations, note, power, subgroups
 from medsweep.layout import Layout
 from medsweep.params import Params
 
@@ -58,5 +58,6 @@ PARTS: dict[str, Part] = {
     "intervals": certainty.intervals,
     "subgroups": subgroups.subgroups,
     "power": power.power,
+    explanations.NAME: explanations.explanations,
 }
 """The parts by name, in the order of the report. `evaluate.parts` lists those to run."""

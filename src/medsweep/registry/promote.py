@@ -48,7 +48,7 @@ def promote(layout: Layout, experiment: str, version: int, to: str) -> str:
     store = open_store(layout)
     client = store.client()
     with store.alone(), store_errors(store):
-        chosen = _find(client, store, experiment, version)
+        chosen = find_version(client, store, experiment, version)
         client.set_registered_model_alias(experiment, to, str(version))
         _move_stage(client, chosen, PLACES[to])
         client.set_model_version_tag(experiment, str(version), f"{PROMOTED}{to}", _now())
@@ -56,7 +56,12 @@ def promote(layout: Layout, experiment: str, version: int, to: str) -> str:
     return f"models:/{experiment}@{to}"
 
 
-def _find(client: MlflowClient, store: Store, experiment: str, version: int) -> ModelVersion:
+def find_version(client: MlflowClient, store: Store, experiment: str, version: int) -> ModelVersion:
+    """A version by its number.
+
+    Raises:
+        StoreError: there is none; the message lists those there are.
+    """
     versions = {int(each.version): each for each in client.search_model_versions(f"name = '{experiment}'")}
     if version not in versions:
         there = ", ".join(map(str, sorted(versions)))
