@@ -63,7 +63,8 @@ def make_split(n: int = 24, *, masked: bool = True) -> PreparedSplit:
     for index, (row, column) in enumerate(rng.integers(1, 11, (n, 2))):
         masks[index, row : row + 4, column : column + 4] = 1
         # Some spots are fainter than their label says.
-        images[index][masks[index] == 1] += rng.integers(20, 160) if labels[index] else rng.integers(0, 60)
+        brighter = rng.integers(20, 160) if labels[index] else rng.integers(0, 60)
+        images[index][masks[index] == 1] += np.uint8(brighter)
     return PreparedSplit(
         name="test",
         images=images,
