@@ -31,6 +31,7 @@ COMMANDS = [
     "promote",
     "history",
     "study",
+    "show",
 ]
 HEAVY = ["tensorflow", "keras", "mlflow", "sklearn", "scipy", "pandas", "matplotlib", "optuna", "cv2", "PIL", "dvc"]
 Answer = tuple[int, str, str]
