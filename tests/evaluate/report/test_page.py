@@ -142,11 +142,11 @@ def test_large_pictures_become_jpeg_and_small_pixels_stay_apart(check_page: Chec
     import cv2
 
     inputs = make_inputs(size=16)
-    album = pictures.Album(inputs.folder)
+    album = pictures.Album()
     tiles = album.tiles(inputs.mistakes, 255, synthetic=False)
     content = np.frombuffer(base64.b64decode(tiles[0].src.partition(",")[2]), dtype=np.uint8)
     shown = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE)
     np.testing.assert_array_equal(shown, inputs.mistakes[0].pixels[..., 0])
-    picture = album.own("plots/roc.svg", "ROC")
+    picture = album.own(inputs.folder, "plots/roc.svg", "ROC")
     assert picture is not None and picture.alt == "ROC curve <of> the test."
     assert (picture.width, picture.height) == (288, 288), "three inches at 96 pixels each"

@@ -117,7 +117,7 @@ class StripRow:
 def report_page(inputs: ReportInputs) -> str:
     """The page."""
     report = inputs.report
-    album = Album(inputs.folder)
+    album = Album()
     tiles: list[Tile] = album.tiles(inputs.mistakes, inputs.manifest.value_range, synthetic=report.synthetic)
     own = {
         name: picture
@@ -128,9 +128,8 @@ def report_page(inputs: ReportInputs) -> str:
             "confusion": "True classes in rows, decided ones in columns: images, and the share of each row.",
             "calibration": "Observed share against claimed probability; below, how often each claim was made.",
         }.items()
-        if (picture := album.own(f"plots/{name}.svg", _synthetic(caption, report.synthetic))) is not None
+        if (picture := album.own(inputs.folder, f"plots/{name}.svg", _synthetic(caption, report.synthetic))) is not None
     }
-    searched = Album(inputs.before.search_plots)
     searches = [
         picture
         for name, caption in {
@@ -138,11 +137,12 @@ def report_page(inputs: ReportInputs) -> str:
             "learning_curves": f"{inputs.manifest.objective} after each epoch, a line a trial.",
             "importance": "How much of the objective's variance each hyperparameter explains.",
         }.items()
-        if (picture := searched.own(f"{name}.svg", _synthetic(caption, report.synthetic))) is not None
+        if (picture := album.own(inputs.before.search_plots, f"{name}.svg", _synthetic(caption, report.synthetic)))
+        is not None
     ]
     by_chapter: dict[str, list[Shown]] = {}
     for section in report.sections:
-        by_chapter.setdefault(_ANCHORS.get(section.name, "more"), []).append(_shown(section, album))
+        by_chapter.setdefault(_ANCHORS.get(section.name, "more"), []).append(_shown(section, inputs, album))
     off = [name for name in inputs.parts if inputs.section(name) is None]
     chapters = [
         each
@@ -157,7 +157,7 @@ def report_page(inputs: ReportInputs) -> str:
         "report.html",
         {
             "synthetic": report.synthetic,
-            "title": f"{'Synthetic: ' if report.synthetic else ''}evaluation of a model for {title}",
+            "title": f"{'Synthetic: evaluation' if report.synthetic else 'Evaluation'} of a model for {title}",
             "size": size_of(report),
             "report": report,
             "manifest": inputs.manifest,
@@ -291,10 +291,10 @@ def _strip(inputs: ReportInputs) -> list[StripRow]:
     return found
 
 
-def _shown(section: Section, album: Album) -> Shown:
+def _shown(section: Section, inputs: ReportInputs, album: Album) -> Shown:
     return Shown(
         section,
-        tuple(album.figure(each) for each in section.figures),
+        tuple(album.figure(inputs.folder, each) for each in section.figures),
         tuple(each for each in section.tables if len(each.rows) > _LONG_TABLE),
         tuple(each for each in section.tables if len(each.rows) <= _LONG_TABLE),
     )

@@ -55,19 +55,14 @@ class Tile:
 
 
 class Album:
-    """Embeds figures until the page's limit is reached; what comes later is named instead.
+    """Embeds figures until the page's limit is reached; what comes later is named instead."""
 
-    Args:
-        folder: what the figures' paths are relative to.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
         self._left = LIMIT
 
-    def figure(self, each: Figure) -> Picture:
-        """A section's figure."""
-        path = self._folder / each.path
+    def figure(self, folder: Path, each: Figure) -> Picture:
+        """A figure whose path is relative to `folder`."""
+        path = folder / each.path
         if path.suffix not in (".svg", ".png", ".jpg", ".jpeg") or not path.is_file():
             return Picture(None, each.path, 0, 0, each.alt, each.caption, "it was not drawn as SVG, PNG or JPEG.")
         content = path.read_bytes()
@@ -81,13 +76,13 @@ class Album:
         self._left -= len(source)
         return Picture(source, each.path, width, height, each.alt, each.caption)
 
-    def own(self, path: str, caption: str) -> Picture | None:
+    def own(self, folder: Path, path: str, caption: str) -> Picture | None:
         """A figure that carries its alternative text as its SVG's title; None where it was not drawn."""
-        file = self._folder / path
+        file = folder / path
         if not file.is_file():
             return None
         title = re.search(rb"<title>(.*?)</title>", file.read_bytes()[:20_000], re.DOTALL)
-        return self.figure(Figure(path, _text(title[1]) if title else caption, caption))
+        return self.figure(folder, Figure(path, _text(title[1]) if title else caption, caption))
 
     def tiles(self, mistakes: Sequence[Mistake], value_range: int, *, synthetic: bool) -> list[Tile]:
         """The mistakes' images, as many as fit."""
