@@ -341,8 +341,14 @@ class Workspace:
             self.picture(log, "models/plots/history.png")
             log.append("end", seconds=3.0)
 
-    def evaluation(self, key: str = "e0a1", search_key: str = "5ea4c4", auroc: float = 0.9) -> None:
-        """A whole evaluation, with a model of its own bytes for each key."""
+    def evaluation(
+        self,
+        key: str = "e0a1",
+        search_key: str = "5ea4c4",
+        auroc: float = 0.9,
+        write: Callable[[Path], None] | None = None,
+    ) -> None:
+        """A whole evaluation, with a model of its own bytes for each key; `write` makes its predictions.csv."""
         self.layout.models.mkdir(exist_ok=True)
         shutil.copyfile(self._model, self.layout.model)
         digest = digest_file(self.layout.model)
@@ -351,6 +357,9 @@ class Workspace:
         with RunLog(self.layout.evaluation_log) as log:
             self.begin(log, key, "evaluation")
             self.picture(log, "reports/plots/roc.png")
+            if write is not None:
+                write(self.layout.predictions)
+                log.append_file(self.layout.predictions, root=self.layout.root, title="predictions", group="evaluation")
             log.append("metrics", values={"auroc": auroc, "auroc_low": auroc - 0.05, "auroc_high": auroc + 0.05})
             log.append("note", text="# An evaluation")
             log.append(

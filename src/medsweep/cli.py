@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from medsweep.errors import MedsweepError, StoreError
+from medsweep.errors import MedsweepError, ParamsError, StoreError
 from medsweep.layout import Layout
 
 if TYPE_CHECKING:
@@ -430,6 +430,95 @@ def _version_table(rows: list[Any]) -> Any:
 def _to_the_minute(moment: str) -> str:
     """A moment in ISO 8601 as a table of 80 columns can hold it."""
     return moment[:16].replace("T", " ")
+
+
+@app.command()
+def compare(
+    first: Annotated[str | None, typer.Argument(metavar="[A]", help="The first model; leave both out for all.")] = None,
+    second: Annotated[str | None, typer.Argument(metavar="[B]", help="The second model.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The page on all versions; default .medsweep/comparison.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two models on the same test images, or without arguments all versions of the experiment.
+
+    A model is a version's number, an alias, `workspace`, a path to a predictions.csv, or a Git revision.
+
+    Example: `medsweep compare 1 candidate`
+    """
+    if first is None or second is None:
+        if first is not None:
+            raise ParamsError(
+                "needs two models, or none for all versions.", where="compare", fix="Name the second one."
+            )
+        _compare_all(output, as_json)
+    else:
+        _compare_two(first, second, as_json)
+
+
+def _compare_two(first: str, second: str, as_json: bool) -> None:
+    from tempfile import TemporaryDirectory
+
+    from medsweep.compare.address import find, needs_store
+    from medsweep.compare.pair import compare as weigh
+
+    known, layout = _open()
+    if needs_store(first) or needs_store(second):
+        _publish(known, layout, say=not as_json)
+    with TemporaryDirectory() as folder:
+        sides = []
+        for index, address in enumerate((first, second)):
+            own = Path(folder) / str(index)
+            own.mkdir()
+            sides.append(find(address, layout, known.experiment, own))
+    found = weigh(sides[0], sides[1], known.evaluate)
+    if as_json:
+        _answer(found.as_json())
+        return
+    _say([found.sentence, found.decided])
+    console.print(_difference_table(found))
+    how = "Holm-adjusted together" if len(found.metrics) > 1 else "as it is"
+    _say([f"Intervals: {100 * found.confidence:g} %, by resampling {found.unit}, the same for both; p {how}."])
+
+
+def _difference_table(found: Any) -> Any:
+    from rich.table import Table
+
+    from medsweep.compare.pair import COMPARED
+
+    def shown(each: Any, sign: str = "") -> str:
+        if each.value != each.value:
+            return "undefined"
+        ends = "" if each.low != each.low else f" ({each.low:{sign}.3f} to {each.high:{sign}.3f})"
+        return f"{each.value:{sign}.3f}{ends}"
+
+    table = Table("", found.first, found.second, "difference", "p", box=None, pad_edge=False)
+    for name, each in found.metrics.items():
+        p = found.adjusted[name]
+        cells = (shown(each.first), shown(each.second), shown(each.difference, "+"))
+        table.add_row(COMPARED[name], *cells, "–" if p != p else f"{p:.3f}")
+    return table
+
+
+def _compare_all(output: Path | None, as_json: bool) -> None:
+    from tempfile import TemporaryDirectory
+
+    from medsweep.compare import page
+    from medsweep.compare.experiment import compare_all
+    from medsweep.tracking.evaluations import Evaluations
+
+    known, layout = _open()
+    _publish(known, layout, say=not as_json)
+    store = Evaluations(layout, known.experiment)
+    with TemporaryDirectory() as folder:
+        found = compare_all(store, known.experiment, known.evaluate, Path(folder))
+    written = page.write(found, output.resolve() if output is not None else layout.comparison)
+    runs = store.leave([each.version.search_key for each in found.candidates], written)
+    if as_json:
+        _answer({**found.as_json(), "page": str(written[0])})
+        return
+    _say([*found.sentences, f"Page: {written[0]}"])
+    if runs:
+        _say([f"In MLflow: artifacts, comparison, of {runs} search run{'' if runs == 1 else 's'}."])
 
 
 @app.command()

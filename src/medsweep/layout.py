@@ -151,6 +151,11 @@ class Layout:
         """Work in progress and locks, in the home project: an interrupted experiment of any kind resumes from here."""
         return self.home / ".medsweep"
 
+    @property
+    def comparison(self) -> Path:
+        """The page on all versions: made of what the registry holds, so it is no stage's output."""
+        return self.state / "comparison" / "compare.html"
+
     def work(self, stage: str, key: str) -> Path:
         """The folder in which one run of a stage keeps what it has finished so far."""
         return self.state / "work" / stage / key

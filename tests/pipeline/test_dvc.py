@@ -151,6 +151,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         "params.yaml",
         ".dvc/config",
         ".dvc/.gitignore",
+        ".dvc/plots",
         ".dvcignore",
         ".gitignore",
         "src",

@@ -133,6 +133,17 @@ def write_plot_data(
     return written
 
 
+def write_intervals(path: Path, estimates: Mapping[str, Estimate]) -> None:
+    """Write the metrics that have an interval (metric, value, low, high): `dvc plots diff` draws them revision by
+    revision with the template `forest`."""
+    rows = (
+        (name, *map(_number, (each.value, each.low, each.high)))
+        for name, each in estimates.items()
+        if each.value is not None and each.low is not None and each.high is not None
+    )
+    _write(path, ("metric", "value", "low", "high"), rows)
+
+
 def _pairs(split: PreparedSplit, decisions: NDArray[np.int64]) -> Iterable[tuple[str, str]]:
     names = split.class_names
     if split.task != "multilabel":

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from medsweep.artifacts import files
 from medsweep.artifacts.evaluation import Estimate, EvaluationReport
+from medsweep.artifacts.predicted import PredictedSplit
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.artifacts.record import ORACLE_COLUMN
 from medsweep.artifacts.run_log import RunLog
 from medsweep.artifacts.trained import TrainedModel
 from medsweep.errors import ArtifactError, DataError, unknown_name
-from medsweep.evaluate import figures, note, plot_data, predictions, usage
+from medsweep.evaluate import figures, note, plot_data, usage
 from medsweep.evaluate.cautions import cautions
 from medsweep.evaluate.parts import PARTS, Evaluated
 from medsweep.evaluate.predict import batch_for, predict
@@ -44,6 +45,8 @@ _CODE = ("artifacts", "drawing", "evaluate", "explain", "pages", "statistics")
 _SYSTEM_SECONDS = 5.0
 # Resampling repeats images, which widens every bin's gap: a percentile interval of ECE lies above the value itself.
 _WITHOUT_INTERVAL = ("ece",)
+# What lies between 0 and 1 and is better when it is higher: drawn together.
+_SHARES = frozenset({"auroc", "average_precision", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1"})
 _HIDDEN = ("accuracy_at_half", "log_loss")
 
 
@@ -328,7 +331,7 @@ def _write(
 ) -> None:
     """Everything but the log, into the work folder under its final names."""
     report.save(work / "evaluation.json", metrics_path=work / "metrics.json")
-    predictions.write_predictions(work / "predictions.csv", split, probabilities, decisions)
+    PredictedSplit.of(split, probabilities, decisions).save(work / "predictions.csv")
 
     plots = work / "plots"
     curves = plot_data.curves_of(
@@ -336,6 +339,10 @@ def _write(
     )
     reliabilities = plot_data.reliabilities_of(split, probabilities, params.evaluate.calibration_bins)
     plot_data.write_plot_data(plots, split, decisions, curves, reliabilities)
+    shares = {
+        title: report.metrics[name] for name, title in note.HEADLINES.items() if name in _SHARES & report.metrics.keys()
+    }
+    plot_data.write_intervals(plots / "intervals.csv", shares)
 
     caption = figures.Caption(f"test split: {note.size_of(report)}", report.confidence, report.synthetic)
     figures.roc(plots / "roc.svg", curves, caption)

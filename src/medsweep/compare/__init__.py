@@ -1,0 +1,1 @@
+"""Which of several evaluated models is better, on the same images."""
