@@ -30,6 +30,7 @@ COMMANDS = [
     "ui",
     "promote",
     "history",
+    "compare",
     "study",
     "show",
 ]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-from importlib.resources import files as package_files
+import math
 from pathlib import Path
 
 from medsweep.artifacts import files
 from medsweep.compare.experiment import Candidate, ManyCompared, Pair
 from medsweep.drawing.figure import Signature
 from medsweep.drawing.forest import ForestRow, forest
+from medsweep.pages.page import data_url, render_page
 
 FOREST = "forest.svg"
 _MOST_IN_MATRIX = 12
+_BETTER, _WORSE = "#dcefe6", "#fbe3da"
 
 
 def write(found: ManyCompared, page: Path) -> list[Path]:
@@ -54,32 +55,27 @@ def _value(each: Candidate) -> float:
 
 
 def _html(found: ManyCompared, picture: bytes, alt: str) -> str:
-    from jinja2 import Environment, StrictUndefined
-
-    template = (package_files("medsweep.compare") / "templates" / "compare.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(template).render(
-        found=found,
-        picture=f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}",
-        alt=alt,
-        shown=found.candidates[:_MOST_IN_MATRIX],
-        cells={(each.second, each.first): _cell(each, found, 1.0) for each in found.pairs}
-        | {(each.first, each.second): _cell(each, found, -1.0) for each in found.pairs},
-        percent=f"{100 * found.confidence:g} %",
-    )
+    cells = {(each.second, each.first): _cell(each, found, 1.0) for each in found.pairs}
+    cells |= {(each.first, each.second): _cell(each, found, -1.0) for each in found.pairs}
+    context = {
+        "found": found,
+        "synthetic": found.synthetic,
+        "picture": data_url(picture, "svg+xml"),
+        "alt": alt,
+        "shown": found.candidates[:_MOST_IN_MATRIX],
+        "cells": cells,
+        "percent": f"{100 * found.confidence:g} %",
+    }
+    return render_page("medsweep.compare", "compare.html", context)
 
 
 def _cell(pair: Pair, found: ManyCompared, sign: float) -> dict[str, object]:
     """A field of the matrix: the row's AUROC minus the column's."""
-    difference = sign * pair.area.difference.value
+    difference, p = sign * pair.area.difference.value, pair.adjusted
+    survives = p < 1.0 - found.confidence
     return {
-        "difference": f"{difference:+.3f}" if difference == difference else "–",
-        "p": "–"
-        if pair.adjusted != pair.adjusted
-        else "p < 0.001"
-        if pair.adjusted < 0.001
-        else f"p {pair.adjusted:.3f}",
-        "kind": ""
-        if pair.adjusted != pair.adjusted or pair.adjusted >= 1.0 - found.confidence
-        else ("better" if difference > 0 else "worse"),
+        "difference": "–" if math.isnan(difference) else f"{difference:+.3f}",
+        "p": "p –" if math.isnan(p) else "p < 0.001" if p < 0.001 else f"p {p:.3f}",
+        "survives": survives,
+        "style": "" if not survives else f"background: {_BETTER if difference > 0 else _WORSE}",
     }
