@@ -2,84 +2,81 @@
 
 The bare loop is what one would write first: `pydicom.dcmread(path).pixel_array`, or `numpy.asarray(Image.open(path))`,
 in one process. Prepare's reading also checks, hashes, windows, scales and resizes each image, and with DICOM it first
-reads every header. Both read the same files, one after the other, from a warm page cache.
+reads every header. Both read the same files, in turn. CPU time is that of all processes, with the start of the workers.
 
-Example: python bench/reading.py --images 20000 --kind dicom --workers 2
+Example: python bench/reading.py --images 2000 20000 --kind dicom --workers 2
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import multiprocessing
+import os
+import struct
 import tempfile
 import time
+import zlib
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import pydicom
+from PIL import Image
+from pydicom.data import get_testdata_file
 
 from prepare import _PeakOfChildren
-from project import peak_memory, show, spread, write_json
+from project import REPOSITORY, peak_memory, show, spread, write_json
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=20000)
+    parser.add_argument("--images", type=int, nargs="+", default=[2000, 20000])
     parser.add_argument("--kind", choices=["dicom", "png"], nargs="+", default=["dicom", "png"])
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--workers", type=int, nargs="+", default=[2])
     parser.add_argument("--size", type=int, default=512, help="pixels along each side of the files")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--folder", type=Path, help="where to write the files, some 0.5 MB each; default: temporary")
+    parser.add_argument("--folder", type=Path, help="where to write the files, 10 GB of DICOM; default: temporary")
     parser.add_argument("--json", type=Path, help="write all measurements here")
     given = parser.parse_args()
     found: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        for kind in given.kind:
-            root = Path(folder) / kind
-            write(root, kind, given.images, given.size)
+    for kind in given.kind:
+        with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+            root = Path(folder)
+            write(root, kind, max(given.images), given.size)
             for _ in range(given.rounds):
-                found.append({"kind": kind, "reader": "bare", "workers": 1, **alone(bare, root, kind)})
-                for workers in given.workers:
-                    for share in (4, 1):  # a quarter of the files first: memory must not grow with their number
-                        run = alone(prepared, root, kind, workers, given.images // share)
+                for images in given.images:
+                    found.append({"kind": kind, "reader": "bare", "workers": 1, **alone(bare, root, kind, images)})
+                    for workers in given.workers:
+                        run = alone(prepared, root, kind, images, workers)
                         found.append({"kind": kind, "reader": "prepare", "workers": workers, **run})
     rows = []
-    for kind in given.kind:
-        bare_rate = np.median([each["rate"] for each in found if (each["kind"], each["reader"]) == (kind, "bare")])
-        for reader, workers, images in dict.fromkeys(
-            (each["reader"], each["workers"], each["images"]) for each in found if each["kind"] == kind
-        ):
-            runs = [
-                each
-                for each in found
-                if (each["kind"], each["reader"], each["workers"], each["images"]) == (kind, reader, workers, images)
+    for kind, images, reader, workers in dict.fromkeys(map(_case, found)):
+        runs = [each for each in found if _case(each) == (kind, images, reader, workers)]
+        bares = [each for each in found if _case(each) == (kind, images, "bare", 1)]
+        rows.append(
+            [
+                kind,
+                str(images),
+                reader,
+                str(workers),
+                spread([each["rate"] for each in runs], 0),
+                spread([run["rate"] / other["rate"] for run, other in zip(runs, bares, strict=True)]),
+                spread([each["cpu_ms"] for each in runs]),
+                spread([each["driver_mb"] for each in runs], 0),
+                spread([each["worker_mb"] for each in runs], 0) if reader == "prepare" else "–",
             ]
-            rates = [each["rate"] for each in runs]
-            rows.append(
-                [
-                    kind,
-                    reader,
-                    str(workers),
-                    str(images),
-                    spread(rates, 0),
-                    f"{np.median(rates) / bare_rate:.2f}",
-                    spread([each["driver_mb"] for each in runs], 0),
-                    spread([each["worker_mb"] for each in runs], 0) if reader == "prepare" else "–",
-                ]
-            )
-    columns = [
-        "files",
-        "reader",
-        "processes",
-        "images",
-        "images a second",
-        "× bare",
-        "driver's peak, MB",
-        "worker's, MB",
-    ]
+        )
+    columns = ["files", "images", "reader", "processes", "images/s", "× bare", "CPU ms", "driver MB", "worker MB"]
     show(f"reading {given.size}x{given.size} files; median (range) of {given.rounds}", columns, rows)
     write_json(given.json, found)
+
+
+def _case(run: dict[str, Any]) -> tuple[str, int, str, int]:
+    return run["kind"], run["images"], run["reader"], run["workers"]
 
 
 def alone(function: Any, *arguments: Any) -> dict[str, Any]:
@@ -90,80 +87,109 @@ def alone(function: Any, *arguments: Any) -> dict[str, Any]:
 
 
 def write(root: Path, kind: str, images: int, size: int) -> None:
-    """Smooth noise with 12 (DICOM) or 8 bits (PNG), in two class folders; a patient has two images."""
+    """Files in two class folders, two a patient: 12 bits in DICOM, 8 in PNG (about 4 bits a pixel once packed).
+
+    There are 64 pictures, smooth ones with some noise; what else a file holds is its own.
+    """
     rng = np.random.default_rng(7)
-    coarse = rng.random((64, size // 8, size // 8))
+    encode = png if kind == "png" else slice_
+    encoded = []
+    for _ in range(min(64, images)):
+        coarse = rng.random((size // 32, size // 32))
+        smooth = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+        encoded.append(encode(np.clip(0.8 * smooth + 0.1 + 0.02 * rng.standard_normal((size, size)), 0, 1)))
     for index in range(images):
-        base = np.kron(coarse[index % 64], np.ones((8, 8))) + 0.1 * rng.random((size, size))
-        path = root / "raw" / "ab"[index // 2 % 2] / f"{index:06d}"
+        path = root / "raw" / "ab"[index // 2 % 2] / f"{index:06d}.{'png' if kind == 'png' else 'dcm'}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if kind == "png":
-            from PIL import Image
-
-            Image.fromarray((base / 1.1 * 255).astype(np.uint8)).save(path.with_suffix(".png"))
-        else:
-            write_slice(path.with_suffix(".dcm"), (base / 1.1 * 4095).astype(np.int16), index)
+        path.write_bytes(encoded[index % len(encoded)](index))
 
 
-def write_slice(path: Path, pixels: np.ndarray, index: int) -> None:
-    """A CT slice with the elements of the real one that pydicom ships."""
-    import pydicom
-    from pydicom.data import get_testdata_file
+def png(picture: np.ndarray) -> Callable[[int], bytes]:
+    """A PNG with a number in its text."""
+    stream = io.BytesIO()
+    Image.fromarray((picture * 255).astype(np.uint8)).save(stream, "PNG")
+    data = stream.getvalue()
 
+    def numbered(index: int) -> bytes:
+        text = b"tEXtnumber\0%06d" % index
+        chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+        return data[:33] + chunk + data[33:]  # behind the header
+
+    return numbered
+
+
+def slice_(picture: np.ndarray) -> Callable[[int], bytes]:
+    """A CT slice with the elements of the real one that pydicom ships, a patient and a UID of its own."""
     dataset = pydicom.dcmread(str(get_testdata_file("CT_small.dcm", download=False)))
-    dataset.Rows, dataset.Columns = pixels.shape
-    dataset.PatientID = f"P{index // 2}"
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.1.{index}"
+    dataset.Rows, dataset.Columns = picture.shape
+    dataset.PatientID = "P000000"
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.826.0.1.1.1000000"
     dataset.WindowCenter, dataset.WindowWidth = 1000, 3000
-    dataset.PixelData = pixels.tobytes()
-    dataset.save_as(path)
+    dataset.PixelData = (picture * 4095).astype(np.int16).tobytes()
+    stream = io.BytesIO()
+    dataset.save_as(stream)
+    data = stream.getvalue()
+
+    def numbered(index: int) -> bytes:
+        own = data.replace(b"1.2.826.0.1.1.1000000", b"1.2.826.0.1.1.1%06d" % index)
+        return own.replace(b"P000000", b"P%06d" % (index // 2))
+
+    return numbered
 
 
-def bare(root: Path, kind: str) -> dict[str, Any]:
+def bare(root: Path, kind: str, images: int) -> dict[str, Any]:
     """The loop without medsweep."""
-    paths = sorted((root / "raw").rglob("*.*"))
-    if kind == "dicom":
-        import pydicom
+    paths = sorted((root / "raw").rglob("*.*"), key=lambda path: path.name)[:images]
 
-        def read(path: Path) -> Any:
-            return pydicom.dcmread(path).pixel_array
-    else:
-        from PIL import Image
-
-        def read(path: Path) -> Any:
-            return np.asarray(Image.open(path))
+    def read(path: Path) -> Any:
+        return pydicom.dcmread(path).pixel_array if kind == "dicom" else np.asarray(Image.open(path))
 
     read(paths[0])
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), _cpu()
     for path in paths:
         read(path)
-    seconds = time.perf_counter() - started
-    return {"images": len(paths), "rate": len(paths) / seconds, "driver_mb": peak_memory(), "worker_mb": 0.0}
+    return _measured(images, time.perf_counter() - started, _cpu() - cpu, 0.0)
 
 
-def prepared(root: Path, kind: str, workers: int, images: int) -> dict[str, Any]:
+def prepared(root: Path, kind: str, images: int, workers: int) -> dict[str, Any]:
     """Opening the source and reading `images` of it as the stage does."""
-    from itertools import islice
-
     from medsweep import params
     from medsweep.prepare.reading import Reader
     from medsweep.prepare.workers import read_all
     from medsweep.sources.catalog import open_source
 
-    known = params.load(Path(__file__).resolve().parent.parent / "params.yaml").prepare
+    known = params.load(REPOSITORY / "params.yaml").prepare
     image = known.image.model_copy(update={"height": 128, "width": 128})
     with _PeakOfChildren() as children:
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), _cpu()
         source = open_source(params.Source(kind="dicom" if kind == "dicom" else "folder", path="raw"), root)
-        opened = time.perf_counter() - started
+        opened, cpu_opened = time.perf_counter() - started, _cpu() - cpu
         reader = Reader(source, image, known.intensity, known.limits)
-        read = sum(len(chunk.kept) for _, chunk in read_all(reader, islice(source.records(), images), workers=workers))
-        seconds = time.perf_counter() - started - opened
+        records = sorted(source.records(), key=lambda record: record.path.name)[:images]
+        started, cpu = time.perf_counter(), _cpu()
+        read = sum(len(chunk.kept) for _, chunk in read_all(reader, records, workers=workers))
+        seconds, cpu = time.perf_counter() - started, _cpu() - cpu
     if read != images:
         raise SystemExit(f"{read} of {images} images were read")
     # All headers were read for some of the images: a share of that time is theirs.
-    rate = images / (seconds + opened * images / len(source))
-    return {"images": images, "rate": rate, "driver_mb": peak_memory(), "worker_mb": children.peak}
+    share = images / len(source)
+    return _measured(images, seconds + opened * share, cpu + cpu_opened * share, children.peak)
+
+
+def _measured(images: int, seconds: float, cpu: float, worker_mb: float) -> dict[str, Any]:
+    return {
+        "images": images,
+        "rate": images / seconds,
+        "cpu_ms": cpu / images * 1e3,
+        "driver_mb": peak_memory(),
+        "worker_mb": worker_mb,
+    }
+
+
+def _cpu() -> float:
+    """CPU seconds of this process and of those that it started and that have ended."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ from PIL import Image
 
 from medsweep import params
 from medsweep.errors import MedsweepError
+from medsweep.imaging import dicom
 from medsweep.imaging.decode import Decoder
+from medsweep.imaging.dicom_plain import plain_header
 from medsweep.prepare.reading import Reader
 from medsweep.prepare.workers import read_all
 from medsweep.sources.catalog import open_source
@@ -297,3 +299,33 @@ def tell(pytestconfig: pytest.Config, capfd: pytest.CaptureFixture[str]) -> Call
                 print(f"\n{fact}")
 
     return write
+
+
+# Two ways to read -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small_implicit.dcm", "rtdose_1frame.dcm"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_damaged_plain_file_is_read_as_with_pydicom(
+    mutate: Mutate, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    rng = np.random.default_rng(9)
+    whole = (SHIPPED / name).read_bytes()
+    plain = 0
+
+    def pixels(data: bytes) -> bytes | None:
+        try:
+            return Decoder(LIMITS, "file").decode_bytes(data, name=name).pixels.tobytes()
+        except MedsweepError:
+            return None
+
+    for _ in range(2 * pytestconfig.getoption("mutants")):
+        data = mutate(whole, rng)
+        if plain_header(data) is None:
+            continue
+        plain += 1
+        quick = pixels(data)
+        with monkeypatch.context() as patch:
+            patch.setattr(dicom, "plain_header", lambda data: None)
+            assert pixels(data) == quick
+    assert plain > 5

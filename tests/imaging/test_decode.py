@@ -42,11 +42,12 @@ def decode(path: Path) -> RawImage:
     return Decoder(LIMITS, "file").decode(path)
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def png(values: np.ndarray, depth: int, colour: int, extra: bytes = b"") -> bytes:
     """A PNG by its specification: values (h, w, samples), most significant byte first."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     height, width = values.shape[:2]
     if depth == 16:
@@ -111,6 +112,52 @@ def test_jpeg_is_what_pillow_decodes(tmp_path: Path, stored: np.ndarray) -> None
     found = decode(path)
     assert found.pixels.shape == stored.shape
     assert np.abs(found.pixels.astype(int) - 77).max() <= 1
+
+
+@pytest.mark.parametrize("stored", [GREY8, RGB8], ids=["grey", "rgb"])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        b"",
+        chunk(b"gAMA", struct.pack(">I", 45455)),
+        chunk(b"cHRM", struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)),
+        chunk(b"sRGB", b"\0"),
+        chunk(b"pHYs", struct.pack(">IIB", 3000, 3000, 1)),
+        chunk(b"tEXt", b"Software\0a scanner"),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"),
+    ],
+    ids=["none", "gAMA", "cHRM", "sRGB", "pHYs", "tEXt", "iTXt"],
+)
+def test_what_else_a_png_says_changes_no_pixel(tmp_path: Path, stored: np.ndarray, extra: bytes) -> None:
+    colour = 2 if stored.ndim == 3 else 0
+    data = png(stored if colour else stored[..., None], 8, colour, extra)
+    found = decode(written(tmp_path, data))
+    np.testing.assert_array_equal(found.pixels, stored)
+    np.testing.assert_array_equal(found.pixels, np.asarray(Image.open(tmp_path / "image.bin")))
+
+
+@pytest.mark.parametrize("where", ["tEXt", "iTXt"])
+def test_orientation_may_stand_in_a_text(tmp_path: Path, where: str) -> None:
+    if where == "tEXt":
+        exif = b"Exif\0\0" + exif_chunk(6)[8:-4]
+        extra = chunk(b"tEXt", b"Raw profile type exif\0\nexif\n%d\n%s\n" % (len(exif), exif.hex().encode()))
+    else:
+        text = b"<x:xmpmeta xmlns:x='adobe:ns:meta/' tiff:Orientation=\"6\"/>"
+        extra = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + text)
+    found = decode(written(tmp_path, png(GREY8[..., None], 8, 0, extra)))
+    np.testing.assert_array_equal(found.pixels, UPRIGHT[6](GREY8))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [zlib.compress(b"\0" + bytes(7)), zlib.compress(b"\x09" + bytes(39)), zlib.compress(bytes(40))[:-2] + b"xx", b""],
+    ids=["short", "filter", "checksum", "empty"],
+)
+def test_pixels_that_do_not_fill_a_png_are_noticed_behind_right_check_sums(tmp_path: Path, content: bytes) -> None:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 7, 5, 8, 0, 0, 0, 0))
+    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", content) + chunk(b"IEND", b"")
+    with pytest.raises(DataError, match="damaged"):
+        decode(written(tmp_path, data))
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])

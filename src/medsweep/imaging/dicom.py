@@ -14,8 +14,9 @@ from medsweep import params
 from medsweep.artifacts.record import HeaderAudit, RawImage
 from medsweep.errors import DataError, MedsweepError
 from medsweep.imaging.dicom_audit import audit_header
-from medsweep.imaging.dicom_header import DEFLATED, damaged, parse
+from medsweep.imaging.dicom_header import DEFLATED, damaged, parse, require_pydicom
 from medsweep.imaging.dicom_palette import coloured
+from medsweep.imaging.dicom_plain import PlainHeader, plain_header
 from medsweep.imaging.dicom_values import DISPLAYED, Stored, displayed
 from medsweep.imaging.jpeg_extended import JPEG_EXTENDED, PRECISION, plugin
 
@@ -55,14 +56,14 @@ class DicomImage:
     """A DICOM file whose header makes sense and stays within the limits; its frames are decoded one at a time.
 
     Args:
-        dataset: the file.
+        dataset: the file, as pydicom has it, or of a plain one its header.
         name: what messages call it.
         content: SHA-256 (hex) of the file.
         frames: how many it holds.
         header: what its header carries, where that was asked for.
     """
 
-    dataset: FileDataset
+    dataset: FileDataset | PlainHeader
     name: str
     content: str
     frames: int
@@ -90,13 +91,22 @@ class DicomImage:
                 what cannot be read.
             MedsweepError: the extra `dicom` is not installed.
         """
-        dataset = parse(data, name=name, largest=limits.memory_bytes, pixels=True, everything=audit)
+        require_pydicom()  # also where this file would not need it: whether it is there is not a file's matter
+        dataset = plain_header(data) or parse(
+            data, name=name, largest=limits.memory_bytes, pixels=True, everything=audit
+        )
         content = hashlib.sha256(data).hexdigest()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 checked = cls._checked(dataset, name, content, limits)
-                return replace(checked, header=audit_header(dataset)) if audit else checked
+                return (
+                    replace(
+                        checked, header=audit_header(dataset.elements if isinstance(dataset, PlainHeader) else dataset)
+                    )
+                    if audit
+                    else checked
+                )
         except DataError as error:
             raise DataError(error.message, where=name) from None
         except (MedsweepError, MemoryError):
@@ -105,7 +115,7 @@ class DicomImage:
             raise damaged(error, name) from None
 
     @classmethod
-    def _checked(cls, dataset: FileDataset, name: str, content: str, limits: params.Limits) -> DicomImage:
+    def _checked(cls, dataset: FileDataset | PlainHeader, name: str, content: str, limits: params.Limits) -> DicomImage:
         if not any(each in dataset for each in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
             raise DataError("holds no pixels.")
         if dataset.get("PixelDataProviderURL") or "Rows" not in dataset or "Columns" not in dataset:
@@ -142,13 +152,14 @@ class DicomImage:
 
     def _check_length(self) -> None:
         """Native pixel data are as long as the header says: pydicom takes the beginning of longer ones."""
-        stored = len(self.dataset.PixelData)
+        pixels = self.dataset.get("PixelData")
+        stored = len(pixels)
         samples: float = 2 if self.photometric == "YBR_FULL_422" else self.samples
         needed = -(-int(self.frames * self.rows * self.columns * samples) * self.bits_allocated // 8)
         if stored < needed:
             raise DataError(f"is truncated: {stored} bytes of pixels where its header says {needed}.")
         # Padding to an even length may be anything, and more of it is harmless as long as it is no picture.
-        if any(self.dataset.PixelData[needed + needed % 2 :][:4096]):
+        if any(pixels[needed + needed % 2 :][:4096]):
             raise DataError(f"has {stored} bytes of pixels where its header says {needed}.")
 
     def frame(self, index: int, window: params.Window) -> RawImage:
@@ -179,11 +190,13 @@ class DicomImage:
         return RawImage(np.ascontiguousarray(pixels), largest, content, header=self.header)
 
     def stored(self, index: int) -> NDArray[Any]:
-        """One frame's values as they are stored, decoded by pydicom; YBR as RGB.
+        """One frame's values as they are stored, decoded by pydicom where the file is not plain; YBR as RGB.
 
         Returns:
             (h, w) or (h, w, 3), of the type that the header says.
         """
+        if isinstance(self.dataset, PlainHeader):
+            return self.dataset.stored(index)
         from pydicom.pixels.decoders.base import get_decoder
 
         by = SYNTAXES[self.syntax][1]
@@ -205,7 +218,10 @@ class DicomImage:
         from pydicom.encaps import get_frame
 
         stream = get_frame(
-            self.dataset.PixelData, index, number_of_frames=self.frames, extended_offsets=self._extended_offsets()
+            self.dataset.get("PixelData"),
+            index,
+            number_of_frames=self.frames,
+            extended_offsets=self._extended_offsets(),
         )
         size = stream_size(stream)
         if size is None:
@@ -229,10 +245,10 @@ class DicomImage:
     def _extended_offsets(self) -> tuple[bytes, bytes] | None:
         if "ExtendedOffsetTable" not in self.dataset or "ExtendedOffsetTableLengths" not in self.dataset:
             return None
-        return self.dataset.ExtendedOffsetTable, self.dataset.ExtendedOffsetTableLengths
+        return self.dataset.get("ExtendedOffsetTable"), self.dataset.get("ExtendedOffsetTableLengths")
 
     def _shown(self, stored: NDArray[Any], index: int, window: params.Window) -> tuple[NDArray[Any], int]:
-        if self.photometric == "PALETTE COLOR":
+        if self.photometric == "PALETTE COLOR" and not isinstance(self.dataset, PlainHeader):
             return coloured(stored, self.dataset)
         if self.samples == 3:
             if stored.dtype.kind != "u":
@@ -247,7 +263,7 @@ class DicomImage:
         return displayed(grey, self.dataset, index, window)
 
 
-def _whole(dataset: FileDataset, keyword: str, low: int, high: int, *, absent: int | None = None) -> int:
+def _whole(dataset: FileDataset | PlainHeader, keyword: str, low: int, high: int, *, absent: int | None = None) -> int:
     value: Any = dataset.get(keyword)
     if (value is None or value == "") and absent is not None:
         return absent
@@ -260,8 +276,10 @@ def _whole(dataset: FileDataset, keyword: str, low: int, high: int, *, absent: i
     return number
 
 
-def _syntax(dataset: FileDataset) -> str:
+def _syntax(dataset: FileDataset | PlainHeader) -> str:
     """The transfer syntax, or of a file without file meta information the one that it was parsed by."""
+    if isinstance(dataset, PlainHeader):
+        return dataset.syntax
     named = dataset.file_meta.get("TransferSyntaxUID")
     if named is None:
         implicit, little = dataset.original_encoding

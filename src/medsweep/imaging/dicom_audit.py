@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from medsweep.artifacts.record import HeaderAudit
 from medsweep.errors import MedsweepError
+from medsweep.imaging.dicom_header import is_sequence
 
 if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
+    from pydicom.dataset import Dataset as PydicomDataset
+
+    from medsweep.imaging.dicom_plain import PlainElements
+
+    Dataset = PydicomDataset | PlainElements
 
 PRIVATE = "private elements"
 UNREADABLE = "elements that cannot be read"
@@ -66,7 +71,7 @@ def _walk(dataset: Dataset, actions: int, found: set[int | str], depth: int) -> 
             found.add(PRIVATE)
         elif action & actions or (tag >= _REPEATING and any(tag & mask == value for value, mask in masked)):
             found.add(tag)
-        elif not action and (_is_sequence(tag) if element.VR is None else element.VR == "SQ"):
+        elif not action and (is_sequence(tag) if element.VR is None else element.VR == "SQ"):
             try:
                 if depth == 0:
                     raise RecursionError
@@ -87,17 +92,6 @@ def _keyword(tag: int) -> str:
     from pydicom.datadict import keyword_for_tag
 
     return keyword_for_tag(tag) or f"{tag >> 16:04x},{tag & 0xFFFF:04x}"
-
-
-@lru_cache(maxsize=4096)
-def _is_sequence(tag: int) -> bool:
-    """For files that do not say what their elements are."""
-    from pydicom.datadict import dictionary_VR
-
-    try:
-        return dictionary_VR(tag) == "SQ"
-    except KeyError:
-        return False
 
 
 def _text(dataset: Dataset, tag: int) -> str:

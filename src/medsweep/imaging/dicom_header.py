@@ -9,6 +9,7 @@ import math
 import struct
 import warnings
 import zlib
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -320,6 +321,17 @@ class _Inflating:
     def stream(self) -> io.BytesIO:
         """What has been inflated, from its beginning."""
         return io.BytesIO(self._found.getvalue())
+
+
+@lru_cache(maxsize=4096)
+def is_sequence(tag: int) -> bool:
+    """Whether an element is a sequence, for files that do not say what their elements are."""
+    from pydicom.datadict import dictionary_VR
+
+    try:
+        return dictionary_VR(tag) == "SQ"
+    except KeyError:
+        return False
 
 
 def damaged(error: Exception, name: str) -> DataError:

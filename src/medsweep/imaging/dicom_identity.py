@@ -1,26 +1,21 @@
 """Whose image a DICOM file is and what it belongs to, from the beginning of its header.
 
 A source needs this of every file before any is decoded. pydicom takes several milliseconds for a header, which for
-100 000 files is the better part of ten minutes; so the usual encodings are stepped through here, element by element,
-and pydicom answers for all others.
+100 000 files is the better part of ten minutes; so the usual files are stepped through, and pydicom answers for all
+others.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from medsweep.errors import DataError
-from medsweep.imaging.dicom_header import DEFLATED, HEADER_BYTES, PREFIX, PREFIX_AT, looks_like_dicom, parse
+from medsweep.imaging.dicom_header import HEADER_BYTES, looks_like_dicom, parse
+from medsweep.imaging.dicom_steps import step_through
 
 _FIRST_BYTES, _MORE_BYTES = 1 << 14, 1 << 20
-_IMPLICIT, _BIG = b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.2"
-_LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
-_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
-# Group, element, VR and the two places that a length may stand in.
-_ELEMENT = struct.Struct("<HH2sHI")
 _INSTANCE, _PATIENT, _STUDY, _SERIES = 0x00080018, 0x00100020, 0x0020000D, 0x0020000E
 _FRAMES, _ROWS = 0x00280008, 0x00280010
 _ALWAYS = (_INSTANCE, _PATIENT, _STUDY, _SERIES, _FRAMES, _ROWS)
@@ -83,49 +78,18 @@ def identify(path: Path, tags: Collection[int] = ()) -> Identity:
 
 
 def _stepped(data: bytes, wanted: frozenset[int]) -> dict[int, str] | None:
-    """The values of `wanted`, or None where the file is not of the simple kind: little endian, elements of known
-    length in rising order, values in ASCII."""
-    if data[PREFIX_AT : PREFIX_AT + 4] != PREFIX:
+    """The values of `wanted`, or None where the file is not of the simple kind, or a value not in ASCII."""
+    steps = step_through(data, wanted)
+    if steps is None:
         return None
-    last, place, end = max(wanted), PREFIX_AT + 4, len(data)
-    implicit: bool | None = None
-    syntax = b""
-    before = -1
     found: dict[int, str] = {}
-    while place + 12 <= end:
-        group, element, vr, length, longer = _ELEMENT.unpack_from(data, place)
-        tag = group << 16 | element
-        if tag <= before:
+    for tag, (_, start, end) in steps.places.items():
+        value = data[start:end]
+        if not value.isascii():
             return None
-        before = tag
-        if implicit is None and group != 2:
-            if not syntax or syntax in (_BIG, DEFLATED.encode()):
-                return None
-            implicit = syntax == _IMPLICIT
-        if tag > last:
-            return found
-        if implicit:
-            length = int.from_bytes(vr, "little") | length << 16
-            place += 8
-        elif vr in _SHORT_VRS:
-            place += 8
-        elif vr in _LONG_VRS:
-            length = longer
-            place += 12
-        else:
-            return None
-        if length > end - place:  # also an undefined length
-            return None
-        if tag == 0x00020010:
-            syntax = data[place : place + length].strip(b"\0 ")
-        elif tag in wanted:
-            value = data[place : place + length]
-            if not value.isascii():
-                return None
-            # Rows is binary; that it is there is all that counts.
-            found[tag] = "" if tag == _ROWS else value.decode("ascii").strip(" \0")
-        place += length
-    return None
+        # Rows is binary; that it is there is all that counts.
+        found[tag] = "" if tag == _ROWS else value.decode("ascii").strip(" \0")
+    return found
 
 
 def _parsed(data: bytes, tags: Collection[int], path: Path) -> dict[int, str]:

@@ -13,7 +13,11 @@ from medsweep import params
 from medsweep.errors import DataError
 
 if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
+    from pydicom.dataset import Dataset as PydicomDataset
+
+    from medsweep.imaging.dicom_plain import PlainHeader
+
+    Dataset = PydicomDataset | PlainHeader
 
 Floats = NDArray[np.float64]
 DISPLAYED = 65535
@@ -140,7 +144,7 @@ def _shown(
     item = _item(dataset, frame, "FrameVOILUTSequence")
     if rule == "file" and item is not None and item.get("VOILUTSequence"):
         # What a VOI LUT maps has a sign where the modality's units have one (PS3.3 C.11.2.1.1).
-        lut = _lut(item.VOILUTSequence[0], bool(_modality(np.array(stored.span), dataset, frame).min() < 0))
+        lut = _lut(item.get("VOILUTSequence")[0], bool(_modality(np.array(stored.span), dataset, frame).min() < 0))
         share = lut.apply(units) / lut.largest
         share = 1 - share if stored.inverted else share
     elif rule in ("full_range", "min_max"):
@@ -186,7 +190,7 @@ def _windowed(units: Floats, center: float, width: float, function: str, *, inve
 def _modality(values: Floats, dataset: Dataset, frame: int) -> Floats:
     """Stored values in modality units (Hounsfield units in CT)."""
     if dataset.get("ModalityLUTSequence"):
-        return _lut(dataset.ModalityLUTSequence[0], bool(dataset.get("PixelRepresentation"))).apply(values)
+        return _lut(dataset.get("ModalityLUTSequence")[0], bool(dataset.get("PixelRepresentation"))).apply(values)
     item = _item(dataset, frame, "PixelValueTransformationSequence")
     if item is None:
         return values
@@ -262,7 +266,16 @@ def _padding(stored: Stored, dataset: Dataset) -> NDArray[np.bool_] | None:
     ends = [_as_stored(value, stored)]
     limit = dataset.get("PixelPaddingRangeLimit")
     ends.append(ends[0] if limit in (None, "") else _as_stored(limit, stored))
-    mask = (stored.pixels >= min(ends)) & (stored.pixels <= max(ends))
+    low, high = int(stored.pixels.min()), int(stored.pixels.max())
+    if max(ends) < low or min(ends) > high:
+        return None
+    # Padding is mostly the lowest or the highest value of all: one comparison will do.
+    if min(ends) <= low:
+        mask = stored.pixels <= max(ends)
+    elif max(ends) >= high:
+        mask = stored.pixels >= min(ends)
+    else:
+        mask = (stored.pixels >= min(ends)) & (stored.pixels <= max(ends))
     return mask if mask.any() else None
 
 
