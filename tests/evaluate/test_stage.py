@@ -22,6 +22,7 @@ from medsweep.artifacts.run_log import read_log
 from medsweep.artifacts.trained import TrainedModel
 from medsweep.errors import ArtifactError, DataError
 from medsweep.evaluate import figures, stage
+from medsweep.evaluate.parts import PARTS
 from medsweep.layout import Layout
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -571,3 +572,53 @@ def test_sixteen_bit_images(project: Callable[..., Layout], tmp_path: Path) -> N
     evaluate(layout)
     found = [float(row["probability_malignant"]) for row in read_csv(layout.predictions)]
     np.testing.assert_allclose(found, expected_probabilities(case, split)[:, 1], atol=1e-6)
+
+
+# -- bad cases, with every part on -------------------------------------------------------------------------------------
+
+
+def evaluate_with_everything(layout: Layout) -> stage.EvaluateSummary:
+    summary = evaluate(layout, parts=list(PARTS))
+    assert [each.name for each in summary.report.sections] == list(PARTS)
+    for section in summary.report.sections:
+        assert section.words and all(section.words)
+        for drawn in section.figures:
+            assert (layout.reports / drawn.path).is_file() and drawn.alt
+    assert EvaluationReport.load(layout.evaluation) == summary.report
+    said = summary.lines()
+    assert [f"Caution: {each}" for each in summary.report.cautions] == [x for x in said if x.startswith("Caution")]
+    return summary
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("name", CASES)
+def test_one_class_only_with_every_part(project: Callable[..., Layout], name: str) -> None:
+    split = make_split(CASES[name], n=45)
+    layout = project(name, replace(split, labels=np.zeros_like(split.labels)))
+    summary = evaluate_with_everything(layout)
+    assert any(f"No test image is '{CASES[name].class_names[-1]}'" in each for each in summary.report.cautions)
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("name", CASES)
+def test_five_patients_with_every_part(project: Callable[..., Layout], name: str) -> None:
+    summary = evaluate_with_everything(project(name, make_split(CASES[name], n=15)))
+    assert any("only 5 patients" in each for each in summary.report.cautions)
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("name", CASES)
+def test_all_predictions_equal_with_every_part(project: Callable[..., Layout], name: str) -> None:
+    case = CASES[name]
+    layout = project(name, make_split(case, n=45))
+    same = replace(case, weights=tuple(tuple(0.0 for _ in row) for row in case.weights))
+    save_model(same, layout.model)
+    manifest_for(case, layout.model).save(layout.trained)
+    summary = evaluate_with_everything(layout)
+    assert any("same probabilities" in each for each in summary.report.cautions)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_one_image_with_every_part(project: Callable[..., Layout]) -> None:
+    summary = evaluate_with_everything(project("binary", make_split(CASES["binary"], n=1)))
+    assert any("one patient only" in each for each in summary.report.cautions)

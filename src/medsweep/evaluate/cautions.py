@@ -10,6 +10,8 @@ from medsweep.artifacts.prepared import PreparedSplit
 
 FEW = 20
 """Below so many patients (of a class: half as many) intervals are rough."""
+_SAME = 1e-6
+"""Probabilities closer than this are equal: a network's last bits depend on an image's place in its batch."""
 
 
 def cautions(
@@ -41,8 +43,8 @@ def cautions(
         elif own < FEW // 2 and size >= FEW:
             word = unit if own > 1 else unit.removesuffix("s")
             found.append(f"Only {own} {word} with '{name}': figures of that class are rough.")
-    if len(split) > 1 and np.ptp(probabilities, axis=0).max() == 0.0:
-        found.append("Every image got the same probabilities: the model tells nothing apart, and its AUROC is 0.5.")
+    if len(split) > 1 and np.ptp(probabilities, axis=0).max() < _SAME:
+        found.append("Every image got the same probabilities: the model tells nothing apart, whatever its AUROC says.")
     elif len(split) > 1 and np.ptp(decisions, axis=0).max() == 0:
         found.append("Every image was decided alike: at this threshold the model tells nothing apart.")
     if auroc.value == 1.0 and auroc.low == 1.0:
