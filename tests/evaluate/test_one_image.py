@@ -107,7 +107,7 @@ def test_a_file_in_words_and_one_method(layout: Layout, medsweep: Callable[..., 
     code, out, err = medsweep(*arguments)
     assert code == 0, err
     assert "scan.png, by models/model.keras:" in out
-    assert "malignant from 0.4, the threshold fitted on validation" in out
+    assert "malignant from 0.4, the model's threshold" in out
     assert "What speaks for 'benign', by grad_cam: a.svg" in out
     assert "not a medical device" in out
     assert "<title>" in (layout.root / "a.svg").read_text()

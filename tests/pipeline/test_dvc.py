@@ -140,6 +140,7 @@ def _reduce(found: dict[str, Any]) -> None:
         "views": 1,
     }
     found["evaluate"]["bootstrap"]["samples"] = 100
+    found["evaluate"]["explanations"] |= {"methods": ["grad_cam", "occlusion"], "cases": 1, "images": 4, "draws": 1}
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +18,8 @@ Floats = NDArray[np.float32]
 # Blue speaks against, vermilion for: two of Okabe and Ito's colours, which colour-blind eyes tell apart.
 _AGAINST, _FOR = COLOURS[0], COLOURS[1]
 _OPAQUE = 0.85
+# Larger images are shown at this side, in pixels: an SVG holds every one of them in every column.
+_LARGEST = 96
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,11 @@ def overlays(
             grey = _as_rgb(row.pixels, value_range)
             for place, values in enumerate([None, *row.maps.values()], start=1):
                 shown = grey if values is None else _blended(grey, values)
-                axes[place].imshow(shown, interpolation="none")
+                axes[place].imshow(_reduced(shown), interpolation="none")
                 axes[place].set_axis_off()
                 if row.mask is not None and row.mask.any():
-                    axes[place].contour(row.mask, levels=[0.5], colors="white", linewidths=0.7, linestyles="dotted")
+                    outline = _reduced(row.mask.astype(np.float64))
+                    axes[place].contour(outline, levels=[0.5], colors="white", linewidths=0.7, linestyles="dotted")
         for place, name in enumerate(["image", *titles], start=1):
             grid[0][place].set_title(name, fontsize=8.5)
         _colour_bar(drawn, grid, outlined)
@@ -109,6 +113,16 @@ def curves(
 def label(text: str) -> str:
     """A class's name, short enough for the column of words."""
     return shortened(text, 18)
+
+
+def _reduced(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(H, W) or (H, W, 3) values, averaged over areas where a side is longer than is shown."""
+    height, width = values.shape[:2]
+    share = _LARGEST / max(height, width)
+    if share >= 1:
+        return values
+    size = (max(1, round(width * share)), max(1, round(height * share)))
+    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), dtype=np.float64)
 
 
 def _as_rgb(pixels: NDArray[Any], value_range: int) -> NDArray[np.float64]:

@@ -98,10 +98,11 @@ class Answer:
         """The answer in plain words."""
         decided = self.decision if isinstance(self.decision, str) else (", ".join(self.decision) or "no label")
         cuts = ", ".join(f"{name} from {value:.4g}" for name, value in self.threshold.items())
+        how = f"{cuts}, the model's threshold" if cuts else "the most probable class"
         found = [
             f"{self.image}, by {self.model}:",
             f"Probability: {', '.join(f'{name} {value:.4f}' for name, value in self.probabilities.items())}.",
-            f"Decision: {decided} ({f'{cuts}, the threshold fitted on validation' if cuts else 'the most probable'}).",
+            f"Decision: {decided} ({how}).",
             f"What speaks for '{self.explained}', by {', '.join(self.methods)}: {self.output}",
         ]
         if self.failed is None:
