@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -86,8 +87,8 @@ def cases(found: Decided, split: PreparedSplit, wanted: int) -> list[Case]:
     for kind in KINDS:
         of_kind, order = orders[kind]
         taken = {each.row for each in chosen}
-        ranked = [int(row) for row in np.lexsort((split.record_ids, order)) if of_kind[row] and row not in taken]
-        chosen += [Case(kind, row) for row in ranked[:wanted]]
+        ranked = (int(row) for row in np.lexsort((split.record_ids, order)) if of_kind[row] and row not in taken)
+        chosen += [Case(kind, row) for row in islice(ranked, wanted)]
     return chosen
 
 
