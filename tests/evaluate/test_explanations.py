@@ -184,7 +184,7 @@ def test_a_method_that_fails_is_marked_in_words(
 
 
 def test_the_same_bytes_twice(evaluated: Callable[..., Evaluated]) -> None:
-    first, second = evaluated("one"), evaluated("two")
+    first, second = (evaluated(each, methods=["grad_cam", "smooth_grad"]) for each in ("one", "two"))
     assert explanations(first) == explanations(second)
     for name in ("explanations.svg", "explanation_curves.svg"):
         content = (first.plots / name).read_bytes()
@@ -238,3 +238,35 @@ def test_a_split_of_two_images_without_a_mistake_is_enough(evaluated: Callable[.
     section = explanations(evaluated("two", split=two, methods=["grad_cam"]))
     assert [case["kind"] for case in section.values["cases"]] == ["right", "near"]
     assert any("No decision on the test split was wrong" in each for each in section.words)
+
+
+def test_several_labels_an_image_are_explained_one_label_each(evaluated: Callable[..., Evaluated]) -> None:
+    import keras
+    from keras import layers
+
+    given = evaluated(methods=["grad_cam", "integrated_gradients"])
+    names, rng = ("mass", "effusion", "nodule"), np.random.default_rng(9)
+    keras.utils.set_random_seed(3)
+    keras.Sequential(
+        [
+            keras.Input((SIZE, SIZE, 1)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(3, activation="sigmoid"),
+        ]
+    ).save(given.layout.model)
+    labels = rng.integers(0, 2, (len(given.split), 3)).astype(np.uint8)
+    split = replace(given.split, task="multilabel", class_names=names, labels=labels)
+    probabilities = Network.load(given.layout.model).probabilities(split.images).astype(np.float64)
+    threshold = (0.5, 0.5, 0.5)
+    several = replace(
+        given,
+        split=split,
+        manifest=replace(given.manifest, task="multilabel", class_names=names, threshold=threshold),
+        probabilities=probabilities,
+        decisions=decide("multilabel", probabilities, threshold),
+    )
+    section = explanations(several)
+    assert {case["kind"] for case in section.values["cases"]} == {"right", "wrong", "near"}
+    assert any(f"'{name}' explained" in column for name in names for column in section.tables[-1].columns)
