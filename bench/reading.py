@@ -19,6 +19,7 @@ import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--kind", choices=["dicom", "png"], nargs="+", default=["dicom", "png"])
     parser.add_argument("--workers", type=int, nargs="+", default=[2])
     parser.add_argument("--size", type=int, default=512, help="pixels along each side of the files")
+    parser.add_argument("--audits", action="store_true", help="also look for identifying elements and burned-in text")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="where to write the files, 10 GB of DICOM; default: temporary")
     parser.add_argument("--json", type=Path, help="write all measurements here")
@@ -51,7 +53,7 @@ def main() -> None:
                 for images in given.images:
                     found.append({"kind": kind, "reader": "bare", "workers": 1, **alone(bare, root, kind, images)})
                     for workers in given.workers:
-                        run = alone(prepared, root, kind, images, workers)
+                        run = alone(prepared, root, kind, images, workers, given.audits)
                         found.append({"kind": kind, "reader": "prepare", "workers": workers, **run})
     rows = []
     for kind, images, reader, workers in dict.fromkeys(map(_case, found)):
@@ -139,7 +141,7 @@ def slice_(picture: np.ndarray) -> Callable[[int], bytes]:
 
 def bare(root: Path, kind: str, images: int) -> dict[str, Any]:
     """The loop without medsweep."""
-    paths = sorted((root / "raw").rglob("*.*"), key=lambda path: path.name)[:images]
+    paths = sorted((root / "raw").rglob("*.*"))[:images]
 
     def read(path: Path) -> Any:
         return pydicom.dcmread(path).pixel_array if kind == "dicom" else np.asarray(Image.open(path))
@@ -151,10 +153,10 @@ def bare(root: Path, kind: str, images: int) -> dict[str, Any]:
     return _measured(images, time.perf_counter() - started, _cpu() - cpu, 0.0)
 
 
-def prepared(root: Path, kind: str, images: int, workers: int) -> dict[str, Any]:
+def prepared(root: Path, kind: str, images: int, workers: int, audits: bool) -> dict[str, Any]:
     """Opening the source and reading `images` of it as the stage does."""
     from medsweep import params
-    from medsweep.prepare.reading import Reader
+    from medsweep.prepare.reading import AUDITS, Reader
     from medsweep.prepare.workers import read_all
     from medsweep.sources.catalog import open_source
 
@@ -164,8 +166,8 @@ def prepared(root: Path, kind: str, images: int, workers: int) -> dict[str, Any]
         started, cpu = time.perf_counter(), _cpu()
         source = open_source(params.Source(kind="dicom" if kind == "dicom" else "folder", path="raw"), root)
         opened, cpu_opened = time.perf_counter() - started, _cpu() - cpu
-        reader = Reader(source, image, known.intensity, known.limits)
-        records = sorted(source.records(), key=lambda record: record.path.name)[:images]
+        reader = Reader(source, image, known.intensity, known.limits, AUDITS if audits else frozenset())
+        records = islice(source.records(), images)
         started, cpu = time.perf_counter(), _cpu()
         read = sum(len(chunk.kept) for _, chunk in read_all(reader, records, workers=workers))
         seconds, cpu = time.perf_counter() - started, _cpu() - cpu

@@ -233,6 +233,44 @@ def test_twins_of_monochrome1_and_2_give_identical_arrays(
     np.testing.assert_array_equal(prepared(one, window), prepared(two, window))
 
 
+def test_twins_with_lookup_tables_and_padding_give_identical_arrays(tmp_path: Path, make_dicom: Make) -> None:
+    pixels = RNG.integers(0, 4096, (40, 50)).astype(np.uint16)
+    pixels[0] = 4000
+    entries = np.sort(RNG.integers(0, 4096, 4096))
+    two = make_dicom(
+        tmp_path / "two.dcm",
+        pixels,
+        BitsStored=12,
+        PixelPaddingValue=4000,
+        VOILUTSequence=[lut(0, entries.tolist(), 12)],
+    )
+    one = make_dicom(
+        tmp_path / "one.dcm",
+        4095 - pixels,
+        BitsStored=12,
+        PhotometricInterpretation="MONOCHROME1",
+        PixelPaddingValue=95,
+        VOILUTSequence=[lut(0, (4095 - entries[::-1]).tolist(), 12)],
+    )
+    np.testing.assert_array_equal(shown(one), shown(two))
+    assert not shown(two)[0].any()
+    np.testing.assert_array_equal(prepared(one), prepared(two))
+
+
+def test_a_voi_lut_has_the_sign_of_the_units_that_it_maps(tmp_path: Path, make_dicom: Make) -> None:
+    pixels = np.arange(824, 1224, dtype=np.uint16).reshape(20, 20)
+    entries = np.sort(RNG.integers(0, 4096, 200))
+    path = make_dicom(
+        tmp_path / "a.dcm",
+        pixels,
+        RescaleSlope=1,
+        RescaleIntercept=-1024,
+        VOILUTSequence=[lut((1 << 16) - 100, entries.tolist(), 12)],  # from -100 on, as an unsigned number
+    )
+    expected = entries[np.clip(pixels.astype(int) - 1024 + 100, 0, 199)] / 4095
+    np.testing.assert_allclose(shown(path), expected, atol=0.6 / 65535)
+
+
 @pytest.mark.parametrize("kind", ["linear", "linear-even", "exact", "sigmoid"])
 def test_windows_are_pydicoms(tmp_path: Path, make_dicom: Make, kind: str) -> None:
     pixels = RNG.integers(0, 4096, (40, 50)).astype(np.uint16)

@@ -145,8 +145,8 @@ def _shown(
     if rule == "file" and item is not None and item.get("VOILUTSequence"):
         # What a VOI LUT maps has a sign where the modality's units have one (PS3.3 C.11.2.1.1).
         lut = _lut(item.get("VOILUTSequence")[0], bool(_modality(np.array(stored.span), dataset, frame).min() < 0))
-        share = lut.apply(units) / lut.largest
-        share = 1 - share if stored.inverted else share
+        entries = lut.apply(units)
+        share = (lut.largest - entries if stored.inverted else entries) / lut.largest
     elif rule in ("full_range", "min_max"):
         ends = _modality(np.array(stored.span if rule == "full_range" else (low, high)), dataset, frame)
         black, white = float(ends.min()), float(ends.max())
