@@ -20,6 +20,8 @@ from medsweep.statistics.proportions import proportion
 if TYPE_CHECKING:
     from medsweep.evaluate.parts import Evaluated
 
+_LITTLE = 1.1  # a design effect that changes an interval's width by no more than a twentieth
+
 
 @dataclass(frozen=True)
 class Certainty:
@@ -67,6 +69,11 @@ def intervals(evaluated: Evaluated) -> Section:
         )
     elif len(np.unique(evaluated.split.groups)) == len(evaluated.split):
         clustered = "Every patient has one image, so images are independent and nothing has to be corrected."
+    elif worst is not None and worst <= _LITTLE:
+        clustered = (
+            f"Images of a patient hardly resemble each other here: the design effect is {worst:.2f} at most, so "
+            "intervals as if images were independent would be nearly the same."
+        )
     else:
         clustered = (
             "Images of a patient resemble each other: taking them for independent would give the intervals of the "

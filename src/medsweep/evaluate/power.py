@@ -61,15 +61,17 @@ def power(evaluated: Evaluated) -> Section:
         f"last column says how many {unit} would show a difference of {wanted.difference:g} on the same images.",
     )
     table = Table(
-        f"Smallest differences found with {head}, for {size} {unit}",
+        f"Smallest differences found with {head}, for {size} {unit}: against a fixed value, between two models on the "
+        f"same images, between models on {unit} of their own; and the {unit} that show {wanted.difference:g} on the "
+        "same images",
         (
             "figure",
             "value",
             "standard error",
-            "against a fixed value",
-            "two models, same images",
-            f"two models, {unit} of their own",
-            f"{unit} to find {wanted.difference:g}",
+            "fixed value",
+            "same images",
+            f"own {unit}",
+            f"{unit} for {wanted.difference:g}",
         ),
         tuple(rows),
     )
