@@ -367,6 +367,31 @@ class Explanations(Section):
         return self
 
 
+class DecisionCurve(Section):
+    """The threshold probabilities between which net benefit is looked at."""
+
+    low: Annotated[float, Field(ge=0.01, le=0.99)]
+    high: Annotated[float, Field(ge=0.01, le=0.99)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DecisionCurve:
+        if self.low >= self.high:
+            raise ValueError("low must be less than high")
+        return self
+
+
+class Conformal(Section):
+    """Prediction sets: the share of images whose set shall hold the true class."""
+
+    confidence: Annotated[float, Field(ge=0.5, lt=1.0)]
+
+
+class Abstention(Section):
+    """The shares of validation images that are answered, each a cut that is then tried on the test split."""
+
+    coverages: Annotated[list[Rate], Field(min_length=1)]
+
+
 class Evaluate(Section):
     """Stage 4."""
 
@@ -377,6 +402,9 @@ class Evaluate(Section):
     worst_mistakes: Annotated[int, Field(ge=0, le=200)]
     parts: list[str]
     explanations: Explanations
+    decision_curve: DecisionCurve
+    conformal: Conformal
+    abstention: Abstention
 
 
 class Params(Section):

@@ -10,12 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medsweep.artifacts import files
 from medsweep.artifacts.evaluation import EvaluationReport
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.artifacts.section import Section
 from medsweep.artifacts.trained import TrainedModel
+from medsweep.artifacts.validation import ValidationPredictions
 from medsweep.drawing.figure import Signature
 from medsweep.evaluate import certainty, explanations, note, power, subgroups
+from medsweep.evaluate.abstention import abstention
+from medsweep.evaluate.calibration import calibration
+from medsweep.evaluate.conformal import conformal
+from medsweep.evaluate.decision_curve import decision_curve
+from medsweep.evaluate.operating_points import operating_points
 from medsweep.layout import Layout
 from medsweep.params import Params
 
@@ -51,6 +58,18 @@ class Evaluated:
         """What stands below a part's figures."""
         return Signature(f"test split: {note.size_of(self.report)}", self.report.synthetic)
 
+    @property
+    def validation(self) -> ValidationPredictions:
+        """What the model says about the validation images, on which alone anything is fitted.
+
+        Raises:
+            ArtifactError: train did not write it, or it was changed since.
+        """
+        path = self.layout.validation
+        expected = {path.name: self.manifest.files[path.name]} if path.name in self.manifest.files else {}
+        files.check_digests(path.parent, expected, made_by="train")
+        return ValidationPredictions.load(path, class_names=self.manifest.class_names, task=self.manifest.task)
+
 
 Part = Callable[[Evaluated], Section]
 
@@ -58,6 +77,11 @@ PARTS: dict[str, Part] = {
     "intervals": certainty.intervals,
     "subgroups": subgroups.subgroups,
     "power": power.power,
+    "operating_points": operating_points,
+    "decision_curve": decision_curve,
+    "calibration": calibration,
+    "conformal": conformal,
+    "abstention": abstention,
     explanations.NAME: explanations.explanations,
 }
 """The parts by name, in the order of the report. `evaluate.parts` lists those to run."""
