@@ -16,10 +16,12 @@ from rich.console import Console
 from medsweep import params as params_module
 from medsweep.artifacts import files
 from medsweep.artifacts.evaluation import EvaluationReport
+from medsweep.artifacts.features import FeatureStatistics
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.artifacts.record import Task
 from medsweep.artifacts.run_log import read_log
 from medsweep.artifacts.trained import TrainedModel
+from medsweep.artifacts.validation import ValidationPredictions
 from medsweep.errors import ArtifactError, DataError
 from medsweep.evaluate import figures, stage
 from medsweep.evaluate.parts import PARTS
@@ -102,8 +104,8 @@ def save_model(case: Case, path: Path, *, value_range: int = 255, bias: tuple[fl
     inputs = keras.Input((SIZE, SIZE, case.channels))
     pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1.0 / value_range)(inputs))
     activation = "sigmoid" if case.task == "multilabel" else "softmax"
-    dense = keras.layers.Dense(len(case.class_names), activation=activation)
-    model = keras.Model(inputs, dense(pooled))
+    dense = keras.layers.Dense(len(case.class_names), name="logits")
+    model = keras.Model(inputs, keras.layers.Activation(activation, name="probabilities")(dense(pooled)))
     dense.set_weights([np.array(case.weights), np.array(bias or case.bias)])
     path.parent.mkdir(parents=True, exist_ok=True)
     model.save(path)
@@ -130,6 +132,24 @@ def manifest_for(case: Case, model: Path, **changes: Any) -> TrainedModel:
         "synthetic": False,
     }
     return TrainedModel(**(known | changes))
+
+
+def write_beside(case: Case, layout: Layout) -> dict[str, str]:
+    """What train writes beside the model, of validation images drawn as the test images are; their digests."""
+    split = make_split(case, n=60, seed=4)
+    means = np.asarray(split.images, dtype=np.float64).mean(axis=(1, 2)) / split.value_range
+    FeatureStatistics(means.mean(axis=0, keepdims=True), np.cov(means.T).reshape(case.channels, -1)).save(
+        layout.features
+    )
+    ValidationPredictions(
+        record_ids=split.record_ids,
+        patient_ids=split.patient_ids,
+        labels=split.labels,
+        probabilities=expected_probabilities(case, split),
+        distances=np.linspace(0.1, 3, 60),
+        energies=np.linspace(-3, -0.1, 60),
+    ).save(layout.validation, class_names=case.class_names)
+    return {path.name: files.digest_file(path) for path in (layout.validation, layout.features)}
 
 
 def make_params(**evaluate: Any) -> params_module.Params:
@@ -162,7 +182,8 @@ def project(tmp_path: Path, models: Mapping[str, Path], write_before: Callable[.
         layout.models.mkdir(parents=True)
         layout.params.write_bytes(PARAMS.read_bytes())
         layout.model.write_bytes(models[name].read_bytes())
-        manifest_for(case, layout.model, **changes).save(layout.trained)
+        beside = write_beside(case, layout)
+        manifest_for(case, layout.model, **({"files": beside} | changes)).save(layout.trained)
         write_before(layout, case.class_names, case.task)
         (make_split(case) if split is None else split).save(layout.prepared_split("test"))
         return layout
