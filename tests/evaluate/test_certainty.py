@@ -31,7 +31,10 @@ def test_bootstrap_and_formula_agree_and_images_alone_promise_too_much(
     assert found["high"] - found["low"] > 1.2 * (found["naive_high"] - found["naive_low"])
     assert 1.4 < found["design_effect"] < 2.6
     assert "too narrow" in section.words[1]
-    wanted = {"binary": 6, "multiclass": 5, "ordinal": 5, "multilabel": 4}[task]
+    accuracy = section.values["accuracy"]
+    assert accuracy["value"] == pytest.approx(evaluated.report.metrics["accuracy"].value)
+    assert accuracy["low"] <= accuracy["naive_low"] < accuracy["value"] < accuracy["naive_high"] <= accuracy["high"]
+    wanted = {"binary": 6, "multiclass": 5, "ordinal": 5, "multilabel": 5}[task]
     assert len(section.tables[0].rows) == wanted
     json.dumps(section.values, allow_nan=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,22 +143,20 @@ def _areas(evaluated: Evaluated) -> Iterator[Certainty]:
 
 def _proportions(evaluated: Evaluated) -> Iterator[Certainty]:
     split, labels, decided = evaluated.split, evaluated.split.labels, evaluated.decisions
-    right = labels == decided
-    # Of the labels of an image, the mean: an image with half of them right is half a success.
-    of: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
-    if split.task != "multilabel":
-        everything = np.ones(len(split), dtype=bool)
-        of["accuracy"] = (right, everything)
+    # Of several labels each is a decision, and those of an image belong together.
+    right = (labels == decided).ravel()
+    groups = np.repeat(split.groups, len(right) // len(split))
+    of: dict[str, NDArray[np.bool_]] = {"accuracy": np.ones(len(right), dtype=bool)}
     if split.task == "binary":
         of |= {
-            "sensitivity": (right, labels == 1),
-            "specificity": (right, labels == 0),
-            "ppv": (right, decided == 1),
-            "npv": (right, decided == 0),
+            "sensitivity": labels == 1,
+            "specificity": labels == 0,
+            "ppv": decided == 1,
+            "npv": decided == 0,
         }
-    clustered = len(np.unique(split.groups)) < len(split)
-    for name, (success, chosen) in of.items():
-        found = proportion(success[chosen], split.groups[chosen], evaluated.report.confidence)
+    clustered = len(np.unique(groups)) < len(right)
+    for name, chosen in of.items():
+        found = proportion(right[chosen], groups[chosen], evaluated.report.confidence)
         share = found.interval.value
         error = math.sqrt(share * (1.0 - share) * found.design_effect / found.n) if found.n else None
         yield Certainty(
