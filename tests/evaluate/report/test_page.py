@@ -87,7 +87,7 @@ def test_many_classes(check_page: Check, make_inputs: Make, k: int) -> None:
 
 
 def test_synthetic_images_are_called_so_everywhere(check_page: Check, make_inputs: Make) -> None:
-    text = page.report_page(make_inputs(synthetic=True, oracle_auroc=0.97))
+    text = page.report_page(make_inputs(synthetic=True, oracle_auroc=0.97, sections=FINDINGS))
     found = check_page(text)
     assert found.words.startswith("Synthetic: evaluation")
     assert 'class="banner"' in text and "0.970" in found.words

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from medsweep.artifacts.section import Cell, Section, Table
@@ -294,11 +294,16 @@ def _strip(inputs: ReportInputs) -> list[StripRow]:
 def _shown(section: Section, inputs: ReportInputs, album: Album) -> Shown:
     return Shown(
         section,
-        tuple(album.figure(inputs.folder, each) for each in section.figures),
+        tuple(
+            album.figure(inputs.folder, replace(each, caption=_synthetic(each.caption, inputs.report.synthetic)))
+            for each in section.figures
+        ),
         tuple(each for each in section.tables if len(each.rows) > _LONG_TABLE),
         tuple(each for each in section.tables if len(each.rows) <= _LONG_TABLE),
     )
 
 
 def _synthetic(caption: str, synthetic: bool) -> str:
-    return f"{caption} Synthetic images." if synthetic else caption
+    if not synthetic or "ynthetic" in caption:
+        return caption
+    return f"{caption.rstrip('.')}. Synthetic images."
