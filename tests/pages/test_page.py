@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from medsweep.pages.page import cell, count, plain
+from medsweep.pages.page import cell, cell_class, count, plain
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,21 @@ from medsweep.pages.page import cell, count, plain
 )
 def test_cells(value: object, shown: str) -> None:
     assert cell(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (1, ""),
+        (None, ""),
+        ("0.943 (0.868 to 0.980)", ""),
+        ("≥ 0.95", ""),
+        ("north", "words"),
+        ("a text of more than twenty-six letters", "words long"),
+    ],
+)
+def test_numbers_stand_right_and_words_left(value: object, kind: str) -> None:
+    assert cell_class(value) == kind
 
 
 def test_counts_and_plain_text() -> None:

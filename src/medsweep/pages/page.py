@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 # Between markdown's own marks and a text that happens to hold them.
+_LONG = 26
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
@@ -54,6 +55,13 @@ def cell(value: object) -> str:
     return str(value)
 
 
+def cell_class(value: object) -> str:
+    """How a table's cell is set: numbers to the right on one line, words to the left, long ones over several lines."""
+    if not isinstance(value, str) or not any(each.isalpha() for each in value[:1]):
+        return ""
+    return "words long" if len(value) > _LONG else "words"
+
+
 def count(number: int, one: str, many: str | None = None) -> str:
     """'1 image', '12 images'."""
     return f"{cell(number)} {one if number == 1 else many or f'{one}s'}"
@@ -70,5 +78,5 @@ def _environment(package: str, *, html: bool) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cell": cell, "count": count, "plain": plain}
+    environment.filters |= {"cell": cell, "cell_class": cell_class, "count": count, "plain": plain}
     return environment
