@@ -219,7 +219,7 @@ def test_a_constant_image_is_a_warning_on_console_and_page(project, check_page):
     assert summary.warnings == ("1 image is constant: every pixel has the same value.",)
     assert "benign/secret-blank.png" in project.output.getvalue()
     page = project.layout.data_quality_page.read_text()
-    assert "1 image is constant" in page and "secret" not in page and "<script" not in page
+    assert "1 image is constant" in page and "secret" not in page
     check_page(page)
 
 
