@@ -474,7 +474,7 @@ def _compare_two(first: str, second: str, as_json: bool) -> None:
     if as_json:
         _answer(found.as_json())
         return
-    _say([found.sentence, found.decided])
+    _say([found.sentence, found.decided, *([found.caution] if found.caution else [])])
     console.print(_difference_table(found))
     how = "Holm-adjusted together" if len(found.metrics) > 1 else "as it is"
     _say([f"Intervals: {100 * found.confidence:g} %, by resampling {found.unit}, the same for both; p {how}."])

@@ -120,6 +120,27 @@ def test_everything_about_an_experiment(versions: Any, medsweep: Callable[..., A
     assert code == 2 and "needs two models" in err
 
 
+def test_a_version_whose_run_is_gone_is_left_out(
+    versions: Any, tmp_path: Path, default_params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+
+    gone = open_store(versions.layout).client().get_model_version("demo", "3").run_id
+    get_run = MlflowClient.get_run
+
+    def lost(self: Any, run_id: str) -> Any:
+        if run_id == gone:
+            raise MlflowException("Run not found", error_code=RESOURCE_DOES_NOT_EXIST)
+        return get_run(self, run_id)
+
+    monkeypatch.setattr(MlflowClient, "get_run", lost)
+    found = compared(versions, tmp_path, default_params)
+    assert [each.version.version for each in found.candidates] == [4, 2]
+    assert ("version 3", "its predictions are not in the store") in found.left_out
+
+
 def compared(versions: Any, tmp_path: Path, default_params: dict[str, Any]) -> ManyCompared:
     store = Evaluations(versions.layout, "demo")
     return compare_all(store, "demo", parse(default_params, where="params.yaml").evaluate, tmp_path)

@@ -99,7 +99,8 @@ def test_one_class_only_five_patients_and_one_patient(predict: Make, weigh: Any)
     assert "AUROC is undefined" in found.sentence and found.as_json()["area"]["p_value"] is None
     assert found.metrics["accuracy"].difference.low < found.metrics["accuracy"].difference.high
     few = weigh(predict(n=10), predict(n=10, seed=2))
-    assert "10 images of 5 patients" in few.sentence
+    assert "10 images of 5 patients" in few.sentence and "Only 5 patients" in (few.caution or "")
+    assert found.caution is None
     single = weigh(predict(n=2), predict(n=2, seed=2))
     json.dumps(single.as_json(), allow_nan=False)
     assert "undefined" in single.sentence

@@ -13,7 +13,7 @@ import numpy as np
 
 from medsweep.artifacts.predicted import PredictedSplit
 from medsweep.compare.address import version_name
-from medsweep.compare.pair import difference_of, reordered
+from medsweep.compare.pair import caution_of, difference_of, reordered
 from medsweep.errors import StoreError
 from medsweep.params import Evaluate
 from medsweep.statistics.areas import area_interval
@@ -107,7 +107,9 @@ class ManyCompared:
         if n == 1:
             return [f"{self.candidates[0].name} is the only version on these {self.size}: there is nothing to compare."]
         survivors = self.survivors
+        caution = caution_of(self.n_groups, self.unit)
         head = f"{n} versions on the same {self.size}: {len(self.pairs)} pairs, p-values adjusted together (Holm)."
+        head += f" {caution}" if caution else ""
         if not survivors:
             return [head, "No difference in AUROC survives: chance alone explains which of them comes first."]
         if len(survivors) == 1:

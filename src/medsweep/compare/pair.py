@@ -13,6 +13,7 @@ from medsweep.artifacts.predicted import PredictedSplit
 from medsweep.compare.address import Side
 from medsweep.errors import DataError
 from medsweep.params import Evaluate
+from medsweep.statistics.intervals import FEW_GROUPS
 from medsweep.statistics.metrics import METRICS, Predictions
 from medsweep.statistics.multiplicity import holm
 from medsweep.statistics.paired import (
@@ -128,11 +129,16 @@ class Comparison:
             f"{found.only_second}{p}."
         )
 
+    @property
+    def caution(self) -> str | None:
+        """What makes the comparison worth less than it seems; None where nothing does."""
+        return caution_of(self.n_groups, self.unit)
+
     def as_json(self) -> dict[str, Any]:
         """All of it for programs, None where something is undefined."""
         found = asdict(self)
         found["decisions"]["p_value"] = self.decisions.p_value
-        found |= {"sentence": self.sentence, "decided": self.decided}
+        found |= {"sentence": self.sentence, "decided": self.decided, "caution": self.caution}
         return _without_nan(found)  # type: ignore[no-any-return]
 
 
@@ -219,6 +225,16 @@ def reordered(given: PredictedSplit, like: PredictedSplit) -> PredictedSplit:
         given.decisions[order],
         given.class_names,
         like.task,
+    )
+
+
+def caution_of(n_groups: int, unit: str) -> str | None:
+    """A sentence where there are too few patients to rely on."""
+    if n_groups >= FEW_GROUPS:
+        return None
+    one = unit.removesuffix("s")
+    return (
+        f"Only {n_groups} {unit if n_groups > 1 else one}: intervals and p-values are rough and often too optimistic."
     )
 
 

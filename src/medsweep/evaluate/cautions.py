@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from medsweep.artifacts.evaluation import Estimate
 from medsweep.artifacts.prepared import PreparedSplit
+from medsweep.statistics.intervals import FEW_GROUPS
 
-FEW = 20
-"""Below so many patients (of a class: half as many) intervals are rough."""
 _SAME = 1e-6
 """Probabilities closer than this are equal: a network's last bits depend on an image's place in its batch."""
 
@@ -30,7 +29,7 @@ def cautions(
     size = len(np.unique(split.groups))
     if size < 2:
         found.append(f"There are no intervals: the test split has one {unit.removesuffix('s')} only.")
-    elif size < FEW:
+    elif size < FEW_GROUPS:
         found.append(
             f"The test split has only {size} {unit}: intervals are rough and often too narrow, and no figure should be "
             "relied on."
@@ -40,7 +39,7 @@ def cautions(
         own = len(np.unique(split.groups[positive[:, k]]))
         if own == 0:
             found.append(f"No test image is '{name}': what the model does with it is not known.")
-        elif own < FEW // 2 and size >= FEW:
+        elif own < FEW_GROUPS // 2 and size >= FEW_GROUPS:
             word = unit if own > 1 else unit.removesuffix("s")
             found.append(f"Only {own} {word} with '{name}': figures of that class are rough.")
     if len(split) > 1 and np.ptp(probabilities, axis=0).max() < _SAME:

@@ -15,6 +15,8 @@ from medsweep.errors import DataError
 from medsweep.statistics.metrics import Predictions, evaluate_weighted, per_class_weighted
 from medsweep.statistics.weighted import Floats
 
+FEW_GROUPS = 20
+"""Below so many patients any interval is rough: see how well they cover in docs/statistics.md."""
 _CELLS_AT_ONCE = 1_000_000  # weights held at a time: 8 MB, and a few times that in the metrics' sums
 
 _JACKKNIFE_BLOCKS = 400  # more tell the acceleration, which falls with their root, nothing more

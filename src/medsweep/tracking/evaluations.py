@@ -15,6 +15,8 @@ from medsweep.tracking.store import Store, open_store, store_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
 
 _GROUP = "evaluation"
 _COMPARISON = "comparison"
@@ -66,7 +68,7 @@ class Evaluations:
             pointed = self._client.get_registered_model(name).aliases if found else {}
             rows = []
             for each in found:
-                run = self._client.get_run(each.run_id) if each.run_id else None
+                run = self._run_of(each)
                 number = int(each.version)
                 created = datetime.fromtimestamp(each.creation_timestamp / 1000, UTC)
                 rows.append(
@@ -76,10 +78,21 @@ class Evaluations:
                         aliases=tuple(sorted(alias for alias, its in pointed.items() if int(its) == number)),
                         search_key=each.tags.get("medsweep.search_key", ""),
                         settings=dict(run.data.params) if run is not None else {},
-                        run_id=each.run_id or "",
+                        run_id=run.info.run_id if run is not None else "",
                     )
                 )
         return sorted(rows, key=lambda row: -row.version)
+
+    def _run_of(self, version: ModelVersion) -> Run | None:
+        """The run of its evaluation; None where it was deleted for good."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._client.get_run(version.run_id) if version.run_id else None
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
 
     def download(self, version: EvaluatedVersion, folder: Path) -> Path | None:
         """Bring a version's predictions (and its evaluation, where there is one) into a folder of its own.
