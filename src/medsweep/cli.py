@@ -441,7 +441,7 @@ def compare(
 ) -> None:
     """Compare two models on the same test images, or without arguments all versions of the experiment.
 
-    A model is a version's number, an alias, `workspace`, a path to a predictions.csv, or a Git revision.
+    A model is a version's number, an alias, `workspace`, a path to a predictions.csv, a Git revision or an experiment.
 
     Example: `medsweep compare 1 candidate`
     """

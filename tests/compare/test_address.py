@@ -53,7 +53,8 @@ def test_workspace_paths_and_revisions(
 
     old, new = (float(predict(strength).probabilities[0, 0]) for strength in (1.0, 3.0))
     assert value(WORKSPACE) == value(str(revisions.reports)) == value(str(revisions.predictions)) == pytest.approx(new)
-    assert value("v1") == value("HEAD") == pytest.approx(old)
+    git(revisions.root, "update-ref", "refs/exps/12/3456/wavy-sunn", "HEAD")
+    assert value("v1") == value("HEAD") == value("wavy-sunn") == pytest.approx(old)
     # A cache of its own place.
     moved = revisions.root / "elsewhere"
     (revisions.root / ".dvc" / "cache").rename(moved)
@@ -64,7 +65,7 @@ def test_workspace_paths_and_revisions(
 
 
 def test_what_names_nothing_is_refused(revisions: Layout, tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match="'nothing' is no version, alias, path or Git revision"):
+    with pytest.raises(ParamsError, match="'nothing' is no version, alias, path, Git revision or experiment"):
         find("nothing", revisions, "demo", tmp_path)
     with pytest.raises(ParamsError, match="is no version"):
         find("--output=x", revisions, "demo", tmp_path)

@@ -287,6 +287,18 @@ def test_dvc_compares_the_two(project: Project, first: State, second: State) -> 
     assert float(row["test.auroc.value"]) == pytest.approx(second.metrics["test"]["auroc"]["value"])
 
 
+def test_the_two_are_compared_image_by_image(project: Project, first: State, second: State) -> None:
+    aurocs = [each.metrics["test"]["auroc"]["value"] for each in (first, second)]
+    # `longer` was made in a copy; its version, the workspace and DVC's revision of it are one model.
+    for other in ("2", "workspace", "longer"):
+        found = json.loads(project.medsweep("compare", "1", other, "--json"))
+        assert [found["area"][side]["value"] for side in ("first", "second")] == pytest.approx(aurocs)
+        assert found["n_images"] == second.metrics["n_images"] and "Only 4 patients" in found["caution"]
+    out = project.medsweep("compare")
+    assert "2 versions on the same 12 test images of 4 patients" in out
+    assert project.layout.comparison.is_file() and project.layout.comparison.with_name("forest.svg").is_file()
+
+
 def test_dvc_plots_what_the_stages_drew(project: Project, second: State, tmp_path: Path) -> None:
     project("dvc", "plots", "show", "-o", str(tmp_path))
     page = (tmp_path / "index.html").read_text()

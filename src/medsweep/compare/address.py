@@ -34,8 +34,8 @@ def find(address: str, layout: Layout, experiment: str, folder: Path) -> Side:
     """The model that an address names.
 
     An address is, in this order: `workspace` (what the project holds now); a registry version's number; a path to a
-    predictions.csv or to a folder with one; an alias of the registered model; a Git revision, whose predictions.csv is
-    taken from DVC's cache.
+    predictions.csv or to a folder with one; an alias of the registered model; a Git revision or one of DVC's
+    experiments, whose predictions.csv is taken from DVC's cache.
 
     Args:
         address: as it was typed.
@@ -65,7 +65,7 @@ def find(address: str, layout: Layout, experiment: str, folder: Path) -> Side:
     found = _at_revision(address, layout, folder)
     if found is None:
         raise ParamsError(
-            f"'{address}' is no version, alias, path or Git revision.",
+            f"'{address}' is no version, alias, path, Git revision or experiment.",
             where="compare",
             fix="medsweep history lists versions and aliases; 'workspace' is what the project holds now.",
         )
@@ -110,18 +110,16 @@ def version_name(number: int, aliases: tuple[str, ...]) -> str:
 def _at_revision(revision: str, layout: Layout, folder: Path) -> PredictedSplit | None:
     """The predictions that dvc.lock names at a revision; None where Git knows no such revision with a dvc.lock."""
     lock = folder / "dvc.lock"
-    try:
-        done = subprocess.run(
-            ["git", "show", "--end-of-options", f"{revision}:./{layout.relative(layout.dvc_lock)}"],
-            cwd=layout.root,
-            capture_output=True,
-            timeout=30,
-        )
-    except (OSError, subprocess.SubprocessError):
+    name = layout.relative(layout.dvc_lock)
+    refs = (_git(layout, "for-each-ref", "--format=%(refname)", "refs/exps") or b"").decode().split()
+    # DVC keeps an experiment below refs/exps, by the commit that it started from and its name.
+    experiments = [each for each in refs if each.startswith("refs/exps/") and each.endswith(f"/{revision}")]
+    found = None
+    for each in (revision, *experiments):
+        found = found or _git(layout, "show", "--end-of-options", f"{each}:./{name}")
+    if found is None:
         return None
-    if done.returncode:
-        return None
-    lock.write_bytes(done.stdout)
+    lock.write_bytes(found)
     recorded = _recorded(lock)
     target = folder / "revision"
     target.mkdir(exist_ok=True)
@@ -140,6 +138,14 @@ def _at_revision(revision: str, layout: Layout, folder: Path) -> PredictedSplit 
                 fix="dvc fetch --all-commits brings it from the remote." if digest else "Run dvc repro there first.",
             )
     return PredictedSplit.load(target / layout.predictions.name)
+
+
+def _git(layout: Layout, *arguments: str) -> bytes | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=layout.root, capture_output=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return None if done.returncode else done.stdout
 
 
 def _recorded(lock: Path) -> dict[str, str]:
