@@ -128,14 +128,14 @@ def test_a_version_whose_run_is_gone_is_left_out(
     from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
     gone = open_store(versions.layout).client().get_model_version("demo", "3").run_id
-    get_run = MlflowClient.get_run
+    listed = MlflowClient.list_artifacts
 
-    def lost(self: Any, run_id: str) -> Any:
+    def lost(self: Any, run_id: str, path: str) -> Any:
         if run_id == gone:
             raise MlflowException("Run not found", error_code=RESOURCE_DOES_NOT_EXIST)
-        return get_run(self, run_id)
+        return listed(self, run_id, path)
 
-    monkeypatch.setattr(MlflowClient, "get_run", lost)
+    monkeypatch.setattr(MlflowClient, "list_artifacts", lost)
     found = compared(versions, tmp_path, default_params)
     assert [each.version.version for each in found.candidates] == [4, 2]
     assert ("version 3", "its predictions are not in the store") in found.left_out

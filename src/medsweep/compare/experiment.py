@@ -208,11 +208,16 @@ def compare_all(store: Evaluations, experiment: str, evaluate: Evaluate, folder:
             where="compare",
             fix="dvc repro makes one; medsweep publish tells the store of it.",
         )
-    return _compared(met, left_out, experiment, evaluate.bootstrap.confidence)
+    models = []
+    for version, _, _ in met:
+        settings = store.settings(version)
+        models.append(" · ".join(filter(None, (settings.get(f"train.space.{name}") for name in _CHOSEN))))
+    return _compared(met, models, left_out, experiment, evaluate.bootstrap.confidence)
 
 
 def _compared(
     met: Sequence[tuple[EvaluatedVersion, PredictedSplit, Path]],
+    models: Sequence[str],
     left_out: Sequence[tuple[str, str]],
     experiment: str,
     confidence: float,
@@ -231,11 +236,10 @@ def _compared(
         )
         every = evaluate_all(predicted.task, predicted.labels, predicted.probabilities, predicted.decisions)
         names = ("accuracy", "sensitivity", "specificity", "log_loss")
-        settings = [version.settings.get(f"train.space.{name}", "") for name in _CHOSEN]
         candidates.append(
             Candidate(
                 version,
-                " · ".join(each for each in settings if each),
+                models[index],
                 value,
                 low,
                 high,

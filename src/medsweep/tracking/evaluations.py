@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +15,10 @@ from medsweep.tracking.store import Store, open_store, store_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
-    from mlflow.entities.model_registry import ModelVersion
 
 _GROUP = "evaluation"
 _COMPARISON = "comparison"
+_GONE = "RESOURCE_DOES_NOT_EXIST"
 _FILES = ("predictions.csv", "evaluation.json")
 
 
@@ -32,7 +31,6 @@ class EvaluatedVersion:
         created: when it was registered, ISO 8601 in UTC.
         aliases: that point at it now, sorted.
         search_key: names the search that its model came from.
-        settings: what its model was trained with, by dotted name.
         run_id: of its evaluation.
     """
 
@@ -40,7 +38,6 @@ class EvaluatedVersion:
     created: str
     aliases: tuple[str, ...]
     search_key: str
-    settings: Mapping[str, str]
     run_id: str
 
 
@@ -68,7 +65,6 @@ class Evaluations:
             pointed = self._client.get_registered_model(name).aliases if found else {}
             rows = []
             for each in found:
-                run = self._run_of(each)
                 number = int(each.version)
                 created = datetime.fromtimestamp(each.creation_timestamp / 1000, UTC)
                 rows.append(
@@ -77,35 +73,41 @@ class Evaluations:
                         created=created.isoformat(timespec="seconds"),
                         aliases=tuple(sorted(alias for alias, its in pointed.items() if int(its) == number)),
                         search_key=each.tags.get("medsweep.search_key", ""),
-                        settings=dict(run.data.params) if run is not None else {},
-                        run_id=run.info.run_id if run is not None else "",
+                        run_id=each.run_id or "",
                     )
                 )
         return sorted(rows, key=lambda row: -row.version)
 
-    def _run_of(self, version: ModelVersion) -> Run | None:
-        """The run of its evaluation; None where it was deleted for good."""
+    def settings(self, version: EvaluatedVersion) -> dict[str, str]:
+        """What a version's model was trained with, by dotted name; nothing where its run was deleted for good."""
         from mlflow.exceptions import MlflowException
 
-        try:
-            return self._client.get_run(version.run_id) if version.run_id else None
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
+        with store_errors(self._store):
+            try:
+                return dict(self._client.get_run(version.run_id).data.params) if version.run_id else {}
+            except MlflowException as error:
+                if error.error_code != _GONE:
+                    raise
+                return {}
 
     def download(self, version: EvaluatedVersion, folder: Path) -> Path | None:
         """Bring a version's predictions (and its evaluation, where there is one) into a folder of its own.
 
         Returns:
-            the path of predictions.csv; None where the version has none.
+            the path of predictions.csv; None where the version has none, or its run was deleted for good.
         """
+        from mlflow.exceptions import MlflowException
+
         target = folder / str(version.version)
         target.mkdir(parents=True, exist_ok=True)
         with store_errors(self._store):
-            if not version.run_id:
+            try:
+                found = self._client.list_artifacts(version.run_id, _GROUP) if version.run_id else []
+            except MlflowException as error:
+                if error.error_code != _GONE:
+                    raise
                 return None
-            there = {Path(each.path).name for each in self._client.list_artifacts(version.run_id, _GROUP)}
+            there = {Path(each.path).name for each in found}
             for name in _FILES:
                 if name in there:
                     local = Path(self._client.download_artifacts(version.run_id, f"{_GROUP}/{name}", str(target)))
