@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from medsweep.pages.page import cell, cell_class, count, plain
+from medsweep.pages.page import cell, cell_class, column_classes, count, plain
 
 
 @pytest.mark.parametrize(
@@ -25,18 +25,17 @@ def test_cells(value: object, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "kind"),
+    ("column", "classes"),
     [
-        (1, ""),
-        (None, ""),
-        ("0.943 (0.868 to 0.980)", ""),
-        ("≥ 0.95", ""),
-        ("north", "words"),
-        ("a text of more than twenty-six letters", "words long"),
+        ([1, 2.5, None], ["", "", ""]),
+        (["0.943 (0.868 to 0.980)", "≥ 0.95"], ["", ""]),
+        (["north", 3], ["words", "words"]),
+        (["north", "a text of more than twenty letters"], ["words", "words long"]),
     ],
 )
-def test_numbers_stand_right_and_words_left(value: object, kind: str) -> None:
-    assert cell_class(value) == kind
+def test_numbers_stand_right_and_words_left(column: list[object], classes: list[str]) -> None:
+    (kind,) = column_classes([[value] for value in column])
+    assert [cell_class(value, kind) for value in column] == classes
 
 
 def test_counts_and_plain_text() -> None:

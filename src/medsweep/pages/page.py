@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -24,7 +24,7 @@ document.addEventListener("click", (event) => {
   }
 });
 """
-_LONG = 26
+_LONG = 20
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
@@ -74,11 +74,19 @@ def cell(value: object) -> str:
     return str(value)
 
 
-def cell_class(value: object) -> str:
-    """How a table's cell is set: numbers to the right on one line, words to the left, long ones over several lines."""
-    if not isinstance(value, str) or not any(each.isalpha() for each in value[:1]):
-        return ""
-    return "words long" if len(value) > _LONG else "words"
+def column_classes(rows: Sequence[Sequence[object]]) -> list[str]:
+    """How each column of a table is set: '' for numbers, to the right, and 'words' where a cell is one, to the left."""
+    return ["words" if any(_is_words(each) for each in column) else "" for column in zip(*rows, strict=True)]
+
+
+def cell_class(value: object, column: str) -> str:
+    """The column's class, and 'long' for words that need several lines."""
+    long = _is_words(value) and len(str(value)) > _LONG
+    return f"{column} long".strip() if long else column
+
+
+def _is_words(value: object) -> bool:
+    return isinstance(value, str) and value[:1].isalpha()
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
@@ -97,5 +105,11 @@ def _environment(package: str, *, html: bool) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cell": cell, "cell_class": cell_class, "count": count, "plain": plain}
+    environment.filters |= {
+        "cell": cell,
+        "cell_class": cell_class,
+        "column_classes": column_classes,
+        "count": count,
+        "plain": plain,
+    }
     return environment
