@@ -159,6 +159,8 @@ class Checks(Section):
     patient_overlap: Severity
     exact_duplicates: Severity
     validation_duplicates: Severity
+    near_duplicates: Severity
+    near_duplicate_similarity: Annotated[float, Field(gt=0.5, le=1.0)]
     label_conflicts: Severity
     missing_class: Severity
     unreadable: Severity

@@ -76,6 +76,7 @@ class RawImage:
         mask: (h, w) uint8 lesion mask where the source knows it, 1 inside.
         columns: columns known only once the pixels are made (a phantom's oracle score).
         header: what its header carries, where it has one and that was asked for.
+        metadata: what the file says of itself besides its pixels, by field, where that was asked for; it names nobody.
     """
 
     pixels: NDArray[Any]
@@ -84,6 +85,7 @@ class RawImage:
     mask: NDArray[np.uint8] | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     header: HeaderAudit | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape

@@ -12,13 +12,15 @@ import stat
 import struct
 import warnings
 import zlib
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from medsweep import params
 from medsweep.artifacts.record import RawImage
@@ -38,6 +40,22 @@ _PLAIN_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", b"pHYs", b"gAMA", b"cHRM",
 _COLOUR = frozenset({"RGB", "P", "YCbCr"})
 _ALPHA = frozenset({"RGBA", "RGBa", "LA", "La", "PA"})
 _WIDE_GREY = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+_ENTRIES = {"adobe", "chromaticity", "comment", "compression", "dpi", "exif", "gamma", "icc_profile", "interlace"}
+_ENTRIES |= {"jfif", "jfif_density", "jfif_unit", "jfif_version", "progression", "progressive", "resolution", "srgb"}
+_PNG_CHUNKS = {
+    b"tEXt",
+    b"iTXt",
+    b"zTXt",
+    b"pHYs",
+    b"gAMA",
+    b"sRGB",
+    b"cHRM",
+    b"iCCP",
+    b"eXIf",
+    b"tIME",
+    b"bKGD",
+    b"sBIT",
+}
 _REFUSED = {
     "CMYK": "CMYK colours have no one RGB value",
     "LAB": "CIELAB colours are not supported",
@@ -61,14 +79,19 @@ class Decoder:
         limits: what a file may ask for.
         window: which values of a DICOM file become black and white.
         audit: whether a DICOM file's pixels come with what its header carries.
+        metadata: whether images come with what their file says of itself.
     """
 
-    def __init__(self, limits: params.Limits, window: params.Window, *, audit: bool = False) -> None:
+    def __init__(
+        self, limits: params.Limits, window: params.Window, *, audit: bool = False, metadata: bool = False
+    ) -> None:
         self._limits = limits
         self._window = window
         self._audit = audit
+        self._noted = metadata
         # Frames of one file follow each other: it is parsed once for all of them.
         self._kept: tuple[Path, DicomImage] | None = None
+        self._metadata: Mapping[str, str] = {}
 
     def decode(self, path: Path, frame: int | None = None) -> RawImage:
         """The pixels of a file, or of one frame of a DICOM file.
@@ -91,7 +114,10 @@ class Decoder:
             return self._frame(self._kept[1], frame)
         data = self._read(path)
         if looks_like_dicom(data[:132]):
-            image = DicomImage.open(data, name=str(path), limits=self._limits, audit=self._audit)
+            image = DicomImage.open(
+                data, name=str(path), limits=self._limits, audit=self._audit, whole_header=self._noted
+            )
+            self._metadata = self._dicom_metadata(image, len(data))
             if image.frames > 1:
                 self._kept = (path, image)
             return self._frame(image, frame)
@@ -103,6 +129,7 @@ class Decoder:
             raise DataError("is empty.", where=name)
         if looks_like_dicom(data[:132]):
             return self._frame(DicomImage.open(data, name=name, limits=self._limits, audit=self._audit), None)
+        self._metadata = {"file format": "npy", "file size": str(len(data))} if self._noted else {}
         try:
             pixels, largest = self._npy(data, name) if data.startswith(_NPY_MAGIC) else self._raster(data, name)
         except DataError:
@@ -115,7 +142,9 @@ class Decoder:
             raise self._too_much(name) from None
         except Exception as error:  # decoders raise nearly anything on damaged files
             raise DataError(f"is damaged or truncated ({error or type(error).__name__}).", where=name) from None
-        return RawImage(np.ascontiguousarray(pixels), largest, hashlib.sha256(data).hexdigest())
+        return RawImage(
+            np.ascontiguousarray(pixels), largest, hashlib.sha256(data).hexdigest(), metadata=self._metadata
+        )
 
     def _frame(self, image: DicomImage, frame: int | None) -> RawImage:
         if frame is None and image.frames > 1:
@@ -124,7 +153,14 @@ class Decoder:
                 where=image.name,
                 fix="The source of the kind dicom reads frames.",
             )
-        return image.frame(frame or 0, self._window)
+        found = image.frame(frame or 0, self._window)
+        return replace(found, metadata=self._metadata) if self._noted else found
+
+    def _dicom_metadata(self, image: DicomImage, size: int) -> Mapping[str, str]:
+        if not self._noted:
+            return {}
+        tags = {f"DICOM {keyword}": value for keyword, value in image.described().items()}
+        return {"file format": "DICOM", "file size": str(size), **tags}
 
     def _read(self, path: Path) -> bytes:
         try:
@@ -174,6 +210,8 @@ class Decoder:
             header = _PngHeader._make(_PNG_HEADER.unpack_from(data, 16))
             self._check_size(header.height, header.width, 1 if header.colour == _PNG_GREY else 3, name)
             plain = _check_sums(data)
+            if self._noted:
+                self._metadata = {**self._metadata, **_png_metadata(data)}
             if plain and header.depth == 8 and header.colour in (_PNG_GREY, _PNG_RGB):
                 return _decode_plain_png(data, header), 255
         with warnings.catch_warnings():
@@ -187,6 +225,8 @@ class Decoder:
                 if _several(image):
                     raise DataError("holds several pages or frames; one image a file is needed.", where=name)
                 deep = _bits(image, data)
+                if self._noted and image.format != "PNG":
+                    self._metadata = {**self._metadata, **_metadata(image, deep)}
                 image.load()
                 if deep == 16 and image.mode not in _WIDE_GREY:
                     return _decode_deep_colour(data, image), 65535
@@ -203,6 +243,33 @@ def _several(image: Image.Image) -> bool:
 
 def _sample_bytes(mode: str) -> int:
     return 2 if mode in _WIDE_GREY else 4 if mode in ("I", "F") else 1
+
+
+def _metadata(image: Image.Image, bits: int) -> Mapping[str, str]:
+    """What a JPEG, BMP or TIFF says of itself: how it was written, and which further entries it has, not what they
+    say."""
+    found = {"file format": str(image.format), "pixel format": image.mode, "bits a sample": str(bits)}
+    tables = getattr(image, "quantization", None)
+    if tables:  # they tell a JPEG's quality, and often the program that wrote it
+        found["JPEG tables"] = "#" + hashlib.blake2b(repr(sorted(tables.items())).encode(), digest_size=6).hexdigest()
+    for name in image.info:
+        # Other entries may be called anything.
+        found[f"{image.format} {name if name in _ENTRIES else 'text'}"] = "present"
+    for tag in image.getexif():
+        found[f"EXIF {ExifTags.TAGS.get(tag, f'{tag:#06x}')}"] = "present"
+    return found
+
+
+def _png_metadata(data: bytes) -> Mapping[str, str]:
+    """The same of a PNG, from its header and the types of its chunks."""
+    found = {"file format": "PNG", "pixel format": f"PNG colour type {data[25]}", "bits a sample": str(data[24])}
+    place = len(_PNG_MAGIC)
+    while place + 12 <= len(data):
+        kind = data[place + 4 : place + 8]
+        if kind in _PNG_CHUNKS:
+            found[f"PNG {kind.decode()}"] = "present"
+        place += 12 + int.from_bytes(data[place : place + 4], "big")
+    return found
 
 
 def _check_sums(data: bytes) -> bool:

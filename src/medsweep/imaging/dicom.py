@@ -14,7 +14,7 @@ from medsweep import params
 from medsweep.artifacts.record import HeaderAudit, RawImage
 from medsweep.errors import DataError, MedsweepError
 from medsweep.imaging.dicom_audit import audit_header
-from medsweep.imaging.dicom_header import DEFLATED, damaged, parse, require_pydicom
+from medsweep.imaging.dicom_header import DEFLATED, damaged, describe, described, parse, require_pydicom
 from medsweep.imaging.dicom_palette import coloured
 from medsweep.imaging.dicom_plain import PlainHeader, plain_header
 from medsweep.imaging.dicom_values import DISPLAYED, Stored, displayed
@@ -77,7 +77,9 @@ class DicomImage:
     header: HeaderAudit | None = None
 
     @classmethod
-    def open(cls, data: bytes, *, name: str, limits: params.Limits, audit: bool = False) -> DicomImage:
+    def open(
+        cls, data: bytes, *, name: str, limits: params.Limits, audit: bool = False, whole_header: bool = False
+    ) -> DicomImage:
         """Read the header and check it; no pixel is decoded.
 
         Args:
@@ -85,6 +87,7 @@ class DicomImage:
             name: what messages call it.
             limits: what it may ask for.
             audit: whether frames come with what the header carries.
+            whole_header: whether `dataset` is to keep also what showing the pixels does not need.
 
         Raises:
             DataError: the file is damaged, holds no image, contradicts itself, is larger than the limits, or uses
@@ -93,7 +96,7 @@ class DicomImage:
         """
         require_pydicom()  # also where this file would not need it: whether it is there is not a file's matter
         dataset = plain_header(data) or parse(
-            data, name=name, largest=limits.memory_bytes, pixels=True, everything=audit
+            data, name=name, largest=limits.memory_bytes, pixels=True, everything=audit or whole_header
         )
         content = hashlib.sha256(data).hexdigest()
         try:
@@ -188,6 +191,13 @@ class DicomImage:
         if self.frames > 1:
             content = hashlib.sha256(f"{self.content} {index}".encode()).hexdigest()
         return RawImage(np.ascontiguousarray(pixels), largest, content, header=self.header)
+
+    def described(self) -> dict[str, str]:
+        """What `dicom_header.described` says of the header; all of it where it was opened with `whole_header`."""
+        if isinstance(self.dataset, PlainHeader):
+            elements = ((tag, each.VR, each.value) for tag, each in self.dataset.elements.items())
+            return described(elements, little=True, syntax=self.syntax)
+        return describe(self.dataset)
 
     def stored(self, index: int) -> NDArray[Any]:
         """One frame's values as they are stored, decoded by pydicom where the file is not plain; YBR as RGB.

@@ -9,6 +9,7 @@ import math
 import struct
 import warnings
 import zlib
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,27 +132,38 @@ def metadata_of(path: Path) -> dict[str, str]:
 
 def describe(dataset: FileDataset) -> dict[str, str]:
     """What `metadata_of` says of a file, from its data set."""
+    # Iterating over the data set itself would convert every value.
+    items = ((tag, dataset.get_item(tag)) for tag in dataset.keys())  # noqa: SIM118
+    elements = ((int(tag), item.VR, item.value) for tag, item in items if item is not None)
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    return described(
+        elements, little=bool(dataset.original_encoding[1]), syntax=None if syntax is None else str(syntax)
+    )
+
+
+def described(elements: Iterable[tuple[int, str | None, Any]], *, little: bool, syntax: str | None) -> dict[str, str]:
+    """The same from a file's elements.
+
+    Args:
+        elements: tag, VR where the file says it, and the value, converted or not.
+        little: whether numbers are little endian.
+        syntax: the transfer syntax.
+    """
     from pydicom.datadict import dictionary_VR, keyword_for_tag
 
     found: dict[str, str] = {}
-    for tag in dataset.keys():  # noqa: SIM118 - iterating over the data set would convert every value
-        if tag.group in (0x7FE0, 0xFFFC, 0xFFFA):
+    for tag, given, value in elements:
+        if tag >> 16 in (0x7FE0, 0xFFFC, 0xFFFA):
             continue
-        item = dataset.get_item(tag)
-        keyword = keyword_for_tag(tag)
-        vr = str(item.VR or "") if item is not None else ""
+        keyword, vr = keyword_for_tag(tag), str(given or "")
         if not vr:
             try:
                 vr = dictionary_VR(tag)
             except KeyError:
                 vr = "UN"
-        little = bool(dataset.original_encoding[1])
-        found[keyword or f"{tag.group:04x},{tag.element:04x}"] = _shown(
-            keyword, vr[:2], item.value if item else None, little
-        )
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
+        found[keyword or f"{tag >> 16:04x},{tag & 0xFFFF:04x}"] = _shown(keyword, vr[:2], value, little)
     if syntax is not None:
-        found["TransferSyntaxUID"] = str(syntax)
+        found["TransferSyntaxUID"] = syntax
     return found
 
 

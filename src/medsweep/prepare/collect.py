@@ -17,7 +17,7 @@ from medsweep.artifacts.record import ImageRecord
 from medsweep.errors import DataError
 from medsweep.layout import SPLITS
 from medsweep.prepare.reading import Audit, Chunk, Reader
-from medsweep.prepare.spool import NameSpool, PixelSpool
+from medsweep.prepare.spool import MetadataSpool, NameSpool, PixelSpool
 from medsweep.prepare.table import NO_SPLIT, ImageTable
 from medsweep.prepare.workers import read_all
 
@@ -52,6 +52,8 @@ def collect(
     workers: int,
     names: NameSpool,
     pixels: PixelSpool | None,
+    thumbnails: PixelSpool,
+    metadata: MetadataSpool,
     new_mask_spool: Callable[[], PixelSpool] | None,
     advance: Callable[[int], None],
 ) -> Collected:
@@ -63,6 +65,7 @@ def collect(
         workers: processes to read with.
         names: takes a name an image.
         pixels: takes the prepared pixels, or None to keep none (a mere check).
+        thumbnails, metadata: take what the reader notes for the checks.
         new_mask_spool: makes the spool for masks, where the source knows them; None to keep none.
         advance: is told how many more records are done.
 
@@ -71,6 +74,7 @@ def collect(
     """
     parts: dict[str, list[NDArray[Any]]] = {}
     columns: list[dict[str, NDArray[np.str_]]] = []
+    learnt: set[str] = set()
     rejected: list[Rejected] = []
     masks: PixelSpool | None = None
     audits: dict[Audit, int] = {}
@@ -90,6 +94,11 @@ def collect(
             for key, values in _compact(kept, chunk, n, audits).items():
                 parts.setdefault(key, []).append(values)
             columns.append(_columns(kept, chunk))
+            learnt.update(name for each in chunk.columns for name in each)
+            if reader.wanted.fingerprints:
+                thumbnails.append(chunk.observed.thumbnails)
+            for each in chunk.observed.metadata:
+                metadata.append(each)
             n += len(kept)
         advance(len(records))
     if n == 0:
@@ -100,7 +109,7 @@ def collect(
         )
     arrays = {key: np.concatenate(values) for key, values in parts.items()}
     lengths = [len(each) for each in parts["rows"]]
-    table = ImageTable(**arrays, columns=_joined(columns, lengths))
+    table = ImageTable(**arrays, columns=_joined(columns, lengths), learnt=frozenset(learnt))
     return Collected(table, tuple(audits), tuple(rejected), masks)
 
 
@@ -142,6 +151,8 @@ def _compact(
         "constant": chunk.constant,
         # Files of one scanner carry the same elements: each kind of audit is kept once.
         "audits": np.array([audits.setdefault(each, len(audits)) for each in chunk.audits], dtype=np.int32),
+        "hashes": chunk.observed.hashes,
+        "traits": chunk.observed.traits,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from medsweep.imaging.decode import Decoder
 from medsweep.imaging.pipeline import to_array
 from medsweep.imaging.text_regions import has_text
 from medsweep.params import Image, Intensity, Limits
+from medsweep.prepare.observed import Observed, Wanted
 from medsweep.sources.protocol import ImageSource
 
 _CHUNK_BYTES = 4 << 20
@@ -54,6 +55,7 @@ class Chunk:
         contents, pixels, sizes, sums, squares, constant: as in `ImageTable`.
         columns: what was learnt with the pixels, a mapping an image.
         audits: what each image may tell of a person.
+        observed: what was noted of the images for the checks.
         rejected: for each record that could not be read, its index and the reason.
     """
 
@@ -68,6 +70,7 @@ class Chunk:
     constant: NDArray[np.bool_]
     columns: tuple[Mapping[str, str], ...]
     audits: tuple[Audit, ...]
+    observed: Observed
     rejected: tuple[tuple[int, str], ...]
 
 
@@ -79,6 +82,7 @@ class Reader:
         source: what is read.
         image, intensity, limits: as in params.yaml.
         audits: which of `AUDITS` to look for.
+        wanted: what to note of each image for the other checks.
     """
 
     source: ImageSource
@@ -86,6 +90,7 @@ class Reader:
     intensity: Intensity
     limits: Limits
     audits: frozenset[str] = frozenset()
+    wanted: Wanted = field(default_factory=Wanted)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -107,13 +112,14 @@ class Reader:
             refused: by index the reason why a record is not to be touched.
             at: is told the index of each record before it is read.
         """
-        decoder = Decoder(self.limits, self.intensity.window, audit=bool(self.audits))
+        decoder = Decoder(self.limits, self.intensity.window, audit=bool(self.audits), metadata=self.wanted.metadata)
         n, channels = len(records), self.image.channels
         images = np.empty((n, *self.shape), dtype=self.dtype)
         masks = np.zeros((n, *self.shape[:2]), dtype=np.uint8)
         contents, pixels = np.empty(n, dtype="S64"), np.empty(n, dtype="S32")
         sizes, constant = np.empty((n, 2), dtype=np.int32), np.empty(n, dtype=np.bool_)
         sums, squares = np.empty((n, channels), dtype=np.int64), np.empty((n, channels), dtype=np.int64)
+        observed = Observed(n, self.wanted)
         kept: list[int] = []
         columns: list[Mapping[str, str]] = []
         audits: list[Audit] = []
@@ -130,6 +136,7 @@ class Reader:
                     raw = decoder.decode(record.path, record.frame)
                 prepared, mask = to_array(raw, self.image, self.intensity)
                 audit = self._audit(raw)
+                observed.note(len(kept), record, raw, prepared)
             except DataError as error:
                 rejected.append((index, error.message))
                 continue
@@ -168,6 +175,7 @@ class Reader:
             constant=constant[:n],
             columns=tuple(columns),
             audits=tuple(audits),
+            observed=observed.first(n),
             rejected=tuple(rejected),
         )
 

@@ -63,6 +63,7 @@ class Facts:
     examined: Examined
     splitting: Splitting
     findings: Sequence[Finding]
+    notes: Sequence[Finding]
     written: Mapping[str, PreparedSplit]
     intensities: Mapping[str, IntensityCounts]
 
@@ -106,8 +107,18 @@ def data_quality(facts: Facts) -> dict[str, Any]:
                 "count": each.count,
                 "counts": dict(each.counts),
                 "record_ids": _ids(each, facts)[:_MOST_IDS],
+                "figures": dict(each.figures),
             }
             for each in facts.findings
+        ],
+        "notes": [
+            {
+                "check": each.check,
+                "message": each.message,
+                "record_ids": _ids(each, facts)[:_MOST_IDS],
+                "figures": dict(each.figures),
+            }
+            for each in facts.notes
         ],
         "checks": {
             name: "off" if severities[name] == "off" else "found" if name in found else "passed" for name in CHECKS

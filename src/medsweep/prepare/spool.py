@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,30 +47,59 @@ class PixelSpool:
                 self._stream.readinto(block[place].data.cast("B"))
             yield block
 
+    def row(self, row: int) -> NDArray[Any]:
+        """One row; call after the last `append`."""
+        found = np.empty(self.shape, dtype=self.dtype)
+        self._stream.seek(row * self._row_bytes)
+        self._stream.readinto(found.data.cast("B"))
+        return found
+
     def close(self) -> None:
         self._stream.close()
 
 
-class NameSpool:
-    """File and patient names, by row: for the console and the private folder only."""
+class _LineSpool:
+    """Values as lines of JSON, by row."""
 
     def __init__(self, folder: Path) -> None:
         self._stream = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by `close`
         self._starts = array("Q")
         self._end = 0
 
-    def append(self, name: str, patient: str | None) -> None:
-        line = json.dumps([name, patient]).encode() + b"\n"
+    def _append(self, value: Any) -> None:
+        line = json.dumps(value).encode() + b"\n"
         self._starts.append(self._end)
         self._stream.seek(self._end)
         self._stream.write(line)
         self._end += len(line)
 
-    def read(self, row: int) -> tuple[str, str | None]:
-        """An image's name, and its patient's where the source names one."""
+    def _read(self, row: int) -> Any:
         self._stream.seek(self._starts[row])
-        name, patient = json.loads(self._stream.readline())
-        return name, patient
+        return json.loads(self._stream.readline())
 
     def close(self) -> None:
         self._stream.close()
+
+
+class NameSpool(_LineSpool):
+    """File and patient names, by row: for the console and the private folder only."""
+
+    def append(self, name: str, patient: str | None) -> None:
+        self._append([name, patient])
+
+    def read(self, row: int) -> tuple[str, str | None]:
+        """An image's name, and its patient's where the source names one."""
+        name, patient = self._read(row)
+        return name, patient
+
+
+class MetadataSpool(_LineSpool):
+    """What each image's file says of itself, by row."""
+
+    def append(self, metadata: Mapping[str, str]) -> None:
+        self._append(metadata)
+
+    def read(self, row: int) -> dict[str, str]:
+        """An image's metadata, by field."""
+        found: dict[str, str] = self._read(row)
+        return found

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,19 @@ from rich.markup import escape
 from medsweep.artifacts import files
 from medsweep.artifacts.prepared import PreparedSplit, write_split
 from medsweep.errors import DataError
+from medsweep.imaging.fingerprint import SIDE
 from medsweep.layout import SPLITS, Layout
 from medsweep.params import Params, Prepare
-from medsweep.prepare.checks.catalog import run_checks
+from medsweep.prepare.checks.catalog import CHECKS, run_checks
 from medsweep.prepare.checks.finding import Examined, Finding, counted
 from medsweep.prepare.collect import collect
 from medsweep.prepare.identity import named
+from medsweep.prepare.observed import Wanted
 from medsweep.prepare.private import write_map
 from medsweep.prepare.reading import AUDITS, Reader
 from medsweep.prepare.report import NO_PATIENTS, Facts, IntensityCounts, data_quality, page
 from medsweep.prepare.split import Splitting, assign_splits
-from medsweep.prepare.spool import NameSpool, PixelSpool
+from medsweep.prepare.spool import MetadataSpool, NameSpool, PixelSpool
 from medsweep.prepare.standardize import standardization
 from medsweep.prepare.table import ImageTable
 from medsweep.sources.catalog import ImageSource, open_source
@@ -56,6 +59,7 @@ class PrepareSummary:
         splits: train, val and test.
         given, carved: which splits came from the source, and which were carved out.
         warnings: what the checks found, in plain words.
+        notes: what the checks measured that is no warning.
         synthetic: True where the images are made, not acquired.
         page: the data-quality page, from the project's root; None where none was written.
     """
@@ -69,6 +73,7 @@ class PrepareSummary:
     given: tuple[str, ...]
     carved: tuple[str, ...]
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
     synthetic: bool
     page: str | None
 
@@ -98,6 +103,7 @@ class _Examination:
     examined: Examined
     splitting: Splitting
     findings: tuple[Finding, ...]
+    notes: tuple[Finding, ...]
     masks: PixelSpool | None
 
 
@@ -124,7 +130,7 @@ def run(params: Params, layout: Layout, console: Console) -> PrepareSummary:
         def new_mask_spool() -> PixelSpool:
             return closes.enter_context(closing(PixelSpool(folder, reader.shape[:2], np.dtype(np.uint8))))
 
-        found = _examine(params, layout, console, reader, names, pixels, new_mask_spool)
+        found = _examine(params, layout, console, reader, folder, closes, names, pixels, new_mask_spool)
         table = found.examined.table
         write_map(layout, _private_rows(table, names))
         written, intensities = {}, {}
@@ -138,10 +144,12 @@ def run(params: Params, layout: Layout, console: Console) -> PrepareSummary:
                 image_blocks=intensities[name].watch(pixels.blocks(part.rows)),
                 mask_blocks=found.masks.blocks(part.rows) if found.masks is not None else None,
             )
-    facts = Facts(prepare, source, found.examined, found.splitting, found.findings, written, intensities)
-    report = data_quality(facts)
-    files.write_json(layout.data_quality, report)
-    files.write_text(layout.data_quality_page, page(report, facts))
+        facts = Facts(
+            prepare, source, found.examined, found.splitting, found.findings, found.notes, written, intensities
+        )
+        report = data_quality(facts)
+        files.write_json(layout.data_quality, report)
+        files.write_text(layout.data_quality_page, page(report, facts))
     return _summary(reader, found, page=layout.relative(layout.data_quality_page))
 
 
@@ -155,14 +163,15 @@ def inspect(params: Params, layout: Layout, console: Console) -> PrepareSummary:
     reader = _reader(source, params.prepare)
     with _spools(params, layout) as (folder, closes):
         names = closes.enter_context(closing(NameSpool(folder)))
-        found = _examine(params, layout, console, reader, names, None, None)
+        found = _examine(params, layout, console, reader, folder, closes, names, None, None)
     return _summary(reader, found, page=None)
 
 
 def _reader(source: ImageSource, prepare: Prepare) -> Reader:
     severities = prepare.checks.model_dump()
     audits = frozenset(name for name in AUDITS if severities[name] != "off" and not source.synthetic)
-    return Reader(source, prepare.image, prepare.intensity, prepare.limits, audits)
+    wanted = Wanted.by(prepare.checks)
+    return Reader(source, prepare.image, prepare.intensity, prepare.limits, audits, wanted)
 
 
 @contextmanager
@@ -184,11 +193,15 @@ def _examine(
     layout: Layout,
     console: Console,
     reader: Reader,
+    folder: Path,
+    closes: ExitStack,
     names: NameSpool,
     pixels: PixelSpool | None,
     new_mask_spool: Any,
 ) -> _Examination:
     source, prepare = reader.source, params.prepare
+    thumbnails = closes.enter_context(closing(PixelSpool(folder, (SIDE, SIDE), np.dtype(np.uint8))))
+    metadata = closes.enter_context(closing(MetadataSpool(folder)))
     with progress_bar(console) as progress:
         task = progress.add_task("reading images", total=len(source), detail="")
         collected = collect(
@@ -197,6 +210,8 @@ def _examine(
             workers=params.runtime.workers,
             names=names,
             pixels=pixels,
+            thumbnails=thumbnails,
+            metadata=metadata,
             new_mask_spool=new_mask_spool,
             advance=lambda n: progress.advance(task, n),
         )
@@ -207,14 +222,21 @@ def _examine(
         class_names=source.class_names,
         rejected=collected.rejected,
         unknown_labels=source.unknown_labels,
-        min_images_per_class=prepare.checks.min_images_per_class,
         audits=collected.audits,
+        settings=prepare.checks,
+        thumbnails=thumbnails,
+        metadata=metadata,
     )
     severities = prepare.checks.model_dump()
-    findings = tuple(run_checks(examined, severities))
-    _write_findings(layout, examined.table, findings, names)
+    with progress_bar(console) as progress:
+        task = progress.add_task("checking the data", total=len(CHECKS), detail="")
+        found = run_checks(
+            examined, severities, begin=lambda title: progress.update(task, advance=1, detail=title.lower())
+        )
+    findings = tuple(each for each in found if each.alarm)
+    _write_findings(layout, examined.table, found, names)
     _tell(console, layout, examined.table, findings, severities, names)
-    return _Examination(examined, splitting, findings, collected.masks)
+    return _Examination(examined, splitting, findings, tuple(each for each in found if not each.alarm), collected.masks)
 
 
 def _tell(
@@ -339,6 +361,7 @@ def _summary(reader: Reader, found: _Examination, *, page: str | None) -> Prepar
         given=found.splitting.given,
         carved=found.splitting.carved,
         warnings=tuple(each.message for each in found.findings),
+        notes=tuple(each.message for each in found.notes),
         synthetic=reader.source.synthetic,
         page=page,
     )

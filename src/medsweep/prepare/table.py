@@ -30,7 +30,10 @@ class ImageTable:
         sums, squares: (N, C) int64 sums of the prepared values and of their squares.
         constant: (N,) bool, True where every pixel has the same value.
         audits: (N,) int32 which of the distinct audits (`Collected.audits`) is the image's.
+        hashes: (N, 7, 2) uint64 perceptual hashes, or (N, 0, 2): see `imaging.fingerprint`.
+        traits: (N, 11) float32 numbers that describe the prepared image, or (N, 0): see `imaging.traits`.
         columns: kept subgroup columns, each (N,) str.
+        learnt: which of them were learnt with the pixels and not told by the source (a phantom's oracle score).
         record_ids, patient_ids: (N,) str, once `identity.named` has given them.
     """
 
@@ -44,8 +47,11 @@ class ImageTable:
     sums: NDArray[np.int64]
     squares: NDArray[np.int64]
     constant: NDArray[np.bool_]
+    hashes: NDArray[np.uint64]
+    traits: NDArray[np.float32]
     columns: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     audits: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
+    learnt: frozenset[str] = frozenset()
     record_ids: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype="U1"))
     patient_ids: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype="U1"))
 
@@ -57,7 +63,7 @@ class ImageTable:
         changed: dict[str, Any] = {"columns": {name: values[order] for name, values in self.columns.items()}}
         for each in fields(self):
             values = self.__dict__[each.name]
-            if each.name != "columns" and len(values):
+            if each.name not in ("columns", "learnt") and len(values):
                 changed[each.name] = values[order]
         return replace(self, **changed)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from medsweep.prepare.checks import duplicates, labels, leakage, privacy, quality
+from medsweep.prepare.checks import duplicates, labels, leakage, near_duplicates, privacy, quality
 from medsweep.prepare.checks.finding import Examined, Finding
 
 
@@ -34,6 +34,12 @@ CHECKS: dict[str, Check] = {
         duplicates.validation_duplicates,
         "No image both in training and in validation",
         "It flatters the validation figures that the search compares, though not the test's. Keep one copy.",
+    ),
+    "near_duplicates": Check(
+        near_duplicates.near_duplicates,
+        "No image saved anew in another split",
+        "A resized, compressed, cropped or mirrored copy is answered from memory as an identical one is. Look at the "
+        "pairs, and keep one of each; or give the copies one patient, so that they stay together.",
     ),
     "label_conflicts": Check(
         labels.label_conflicts,
@@ -80,11 +86,19 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def run_checks(examined: Examined, severities: dict[str, str]) -> list[Finding]:
-    """What the checks find that are not off, in the table's order.
+def run_checks(
+    examined: Examined, severities: Mapping[str, str], *, begin: Callable[[str], None] = lambda title: None
+) -> list[Finding]:
+    """What the checks find that are not off, in the table's order; also what they measured without an alarm.
 
     Args:
         examined: the data.
         severities: 'error', 'warn' or 'off' by the check's name, as in `prepare.checks`.
+        begin: is told each check's title before it runs.
     """
-    return [found for name, check in CHECKS.items() if severities[name] != "off" for found in check.find(examined)]
+    found = []
+    for name, check in CHECKS.items():
+        if severities[name] != "off":
+            begin(check.title)
+            found += check.find(examined)
+    return found

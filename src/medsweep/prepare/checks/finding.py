@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medsweep.params import Checks
 from medsweep.prepare.collect import Rejected
 from medsweep.prepare.reading import Audit
+from medsweep.prepare.spool import MetadataSpool, PixelSpool
 from medsweep.prepare.table import ImageTable
 from medsweep.sources.protocol import UnknownLabel
 
@@ -24,16 +26,19 @@ class Examined:
         class_names: (K,).
         rejected: what could not be read.
         unknown_labels: what carries a label outside the classes.
-        min_images_per_class: below it, a training class is reported as small.
         audits: the distinct audits that the table refers to.
+        settings: the checks' thresholds.
+        thumbnails, metadata: what reading noted of the images, by the table's `rows`; empty where nothing asked for it.
     """
 
     table: ImageTable
     class_names: tuple[str, ...]
     rejected: tuple[Rejected, ...]
     unknown_labels: tuple[UnknownLabel, ...]
-    min_images_per_class: int
-    audits: tuple[Audit, ...] = ()
+    audits: tuple[Audit, ...]
+    settings: Checks
+    thumbnails: PixelSpool
+    metadata: MetadataSpool
 
 
 def _nothing() -> NDArray[np.int64]:
@@ -41,8 +46,26 @@ def _nothing() -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True)
+class Bars:
+    """A bar chart: values from 0.5 to 1 by name, and the line from which they matter."""
+
+    values: Mapping[str, float]
+    threshold: float
+    axis: str
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How one number is distributed in some groups of images: the share of each group in each bin."""
+
+    title: str
+    edges: NDArray[np.float64]
+    shares: Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
 class Finding:
-    """One kind of trouble, found `count` times.
+    """One kind of trouble, found `count` times; or, without an alarm, what a check measured.
 
     Args:
         check: the check's name, as in `prepare.checks`.
@@ -54,6 +77,9 @@ class Finding:
         ids: record ids of what is not in the table, where they have one.
         counts: how often each part of it was found, by a name that tells of no person.
         details: (M,) what was found in each image, for the private folder only; else empty.
+        alarm: False where this is for information: nothing is wrong, or nothing that a threshold says is.
+        figures: what was measured, for the report; JSON.
+        chart: a picture, where images are none: bars, or histograms.
     """
 
     check: str
@@ -65,6 +91,9 @@ class Finding:
     ids: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     details: tuple[str, ...] = ()
+    alarm: bool = True
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    chart: Bars | tuple[Histogram, ...] | None = None
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:

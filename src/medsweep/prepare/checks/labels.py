@@ -52,13 +52,14 @@ def unknown_labels(examined: Examined) -> list[Finding]:
 
 def few_images(examined: Examined) -> list[Finding]:
     """Classes with fewer training images than asked for."""
+    least = examined.settings.min_images_per_class
     train = examined.table.members(len(examined.class_names))[SPLITS.index("train")]
     small = [
         f"'{name}' has {count}"
         for name, count in zip(examined.class_names, train.tolist(), strict=True)
-        if count < examined.min_images_per_class
+        if count < least
     ]
     if not small:
         return []
-    message = f"Fewer than {counted(examined.min_images_per_class, 'training image')} in a class: {', '.join(small)}."
+    message = f"Fewer than {counted(least, 'training image')} in a class: {', '.join(small)}."
     return [Finding("few_images", message, len(small))]
