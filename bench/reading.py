@@ -19,6 +19,8 @@ import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,10 @@ import pydicom
 from PIL import Image
 from pydicom.data import get_testdata_file
 
+from medsweep import params
+from medsweep.prepare.reading import AUDITS, Reader
+from medsweep.prepare.workers import read_all
+from medsweep.sources.catalog import open_source
 from prepare import _PeakOfChildren
 from project import REPOSITORY, peak_memory, show, spread, write_json
 
@@ -146,6 +152,7 @@ def bare(root: Path, kind: str, images: int) -> dict[str, Any]:
     def read(path: Path) -> Any:
         return pydicom.dcmread(path).pixel_array if kind == "dicom" else np.asarray(Image.open(path))
 
+    _own_session()
     read(paths[0])
     started, cpu = time.perf_counter(), _cpu()
     for path in paths:
@@ -155,18 +162,14 @@ def bare(root: Path, kind: str, images: int) -> dict[str, Any]:
 
 def prepared(root: Path, kind: str, images: int, workers: int, audits: bool) -> dict[str, Any]:
     """Opening the source and reading `images` of it as the stage does."""
-    from medsweep import params
-    from medsweep.prepare.reading import AUDITS, Reader
-    from medsweep.prepare.workers import read_all
-    from medsweep.sources.catalog import open_source
-
+    _own_session()
     known = params.load(REPOSITORY / "params.yaml").prepare
     image = known.image.model_copy(update={"height": 128, "width": 128})
     with _PeakOfChildren() as children:
         started, cpu = time.perf_counter(), _cpu()
         source = open_source(params.Source(kind="dicom" if kind == "dicom" else "folder", path="raw"), root)
         opened, cpu_opened = time.perf_counter() - started, _cpu() - cpu
-        reader = Reader(source, image, known.intensity, known.limits, AUDITS if audits else frozenset())
+        reader = _Reader(source, image, known.intensity, known.limits, AUDITS if audits else frozenset())
         records = islice(source.records(), images)
         started, cpu = time.perf_counter(), _cpu()
         read = sum(len(chunk.kept) for _, chunk in read_all(reader, records, workers=workers))
@@ -176,6 +179,21 @@ def prepared(root: Path, kind: str, images: int, workers: int, audits: bool) -> 
     # All headers were read for some of the images: a share of that time is theirs.
     share = images / len(source)
     return _measured(images, seconds + opened * share, cpu + cpu_opened * share, children.peak)
+
+
+@dataclass(frozen=True)
+class _Reader(Reader):
+    """Takes a session of its own in each worker, where it is unpickled."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        _own_session()
+        self.__dict__.update(state)
+
+
+def _own_session() -> None:
+    """Linux shares a busy machine out among sessions: two workers in one would get no more of it than the bare loop."""
+    with suppress(OSError, AttributeError):  # it has one, or this is Windows
+        os.setsid()
 
 
 def _measured(images: int, seconds: float, cpu: float, worker_mb: float) -> dict[str, Any]:
