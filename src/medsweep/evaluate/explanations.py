@@ -233,12 +233,12 @@ def _tables(
     rows: list[tuple[Cell, ...]] = [
         (
             each.title,
+            each.verdict,
             _shown(each.similarity),
             _shown(each.magnitude),
-            f"{each.deletion:.3f}",
-            f"{each.insertion:.3f}",
+            f"{each.deletion:.2f}",
+            f"{each.insertion:.2f}",
             _shown(each.gain),
-            each.verdict,
         )
         for each in checked
     ]
@@ -249,12 +249,12 @@ def _tables(
             "deletion, above that of the same maps moved elsewhere.",
             (
                 "method",
+                "verdict",
                 "correlation with random weights",
                 "… of absolute values",
                 "deletion",
                 "insertion",
                 "gain over moved maps",
-                "verdict",
             ),
             tuple(rows),
         )
@@ -277,13 +277,13 @@ def _tables(
         for each in known:
             assert each.localization is not None
             at = each.localization
-            by_class = [None if (share := at.hits_by_class.get(k)) is None else f"{share:.3f}" for k in explained]
+            by_class = [None if (share := at.hits_by_class.get(k)) is None else f"{share:.2f}" for k in explained]
             lines.append((each.title, *map(_shown, (at.hits, at.energy, at.overlap)), *by_class))
-            lines.append((f"{each.title}, random weights", *(f"{value:.3f}" for value in at.random), *nothing))
+            lines.append((f"{each.title}, random weights", *(f"{value:.2f}" for value in at.random), *nothing))
         target = near(there)
-        lines.append(("a point at random", f"{target.mean():.3f}", f"{there.mean():.3f}", None, *nothing))
+        lines.append(("a point at random", f"{target.mean():.2f}", f"{there.mean():.2f}", None, *nothing))
         centre = target[:, height // 2, width // 2].mean()
-        lines.append(("the image's centre", f"{centre:.3f}", None, None, *nothing))
+        lines.append(("the image's centre", f"{centre:.2f}", None, None, *nothing))
         tables.append(
             Table(
                 f"Pointing at the known lesions of {len(there)} synthetic images, with {percent} intervals over "
@@ -294,7 +294,7 @@ def _tables(
                     "pointing game",
                     "energy inside",
                     "IoU",
-                    *(f"pointing game, '{class_names[k]}' explained" for k in explained),
+                    *(f"… '{class_names[k]}' explained" for k in explained),
                 ),
                 tuple(lines),
             )
@@ -327,8 +327,8 @@ def _interval(each: Interval) -> dict[str, float | None]:
 
 def _shown(each: Interval) -> str:
     if np.isnan(each.low):
-        return f"{each.value:.3f}"
-    return f"{each.value:.3f} ({each.low:.3f} to {each.high:.3f})"
+        return f"{each.value:.2f}"
+    return f"{each.value:.2f} ({each.low:.2f} to {each.high:.2f})"
 
 
 def _alt(evaluated: Evaluated, shown: Sequence[Case], checked: Sequence[Checked]) -> str:
