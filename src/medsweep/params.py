@@ -16,6 +16,7 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[int, Field(ge=1)]
+Auroc = Annotated[float, Field(gt=0.5, le=1.0)]
 
 
 def _off_is_a_word(value: Any) -> Any:
@@ -167,6 +168,16 @@ class Checks(Section):
     constant_images: Severity
     unknown_labels: Severity
     few_images: Severity
+    shortcuts: Severity
+    shortcut_auroc: Auroc
+    shortcut_picture_auroc: Auroc
+    shortcuts_accepted: list[str]
+    label_noise: Severity
+    label_noise_certainty: Annotated[float, Field(gt=0.5, lt=1.0)]
+    label_noise_auroc: Auroc
+    shift: Severity
+    shift_auroc: Auroc
+    shift_columns: list[str]
     identifying_tags: Severity
     burned_in_text: Severity
     min_images_per_class: Positive

@@ -48,7 +48,7 @@ def make_table():
                 squares=np.zeros((n, 1), dtype=np.int64),
                 constant=np.zeros(n, dtype=bool) if constant is None else np.array(constant),
                 hashes=np.repeat(hashes.astype(np.uint8).view(np.uint64)[:, None], 7, axis=1),
-                traits=np.zeros((n, 0), dtype=np.float32),
+                traits=np.zeros((n, 11), dtype=np.float32),
                 columns=columns or {},
             )
         )

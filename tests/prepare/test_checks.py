@@ -23,9 +23,16 @@ CLEAN = [
 ]
 
 
+class Nothing:
+    """Files that say nothing of themselves."""
+
+    def read(self, row):
+        return {}
+
+
 def examined(table, **changes):
     known = {"class_names": ("no", "yes"), "rejected": (), "unknown_labels": (), "audits": ()}
-    known |= {"thumbnails": None, "metadata": None}  # those that look at them have tests of their own
+    known |= {"thumbnails": None, "metadata": Nothing()}  # what looks at them has tests of its own
     settings = load_yaml(ROOT / "params.yaml")["prepare"]["checks"] | {"min_images_per_class": 3}
     settings |= changes.pop("settings", {})
     return Examined(table=table, settings=Checks.model_validate(settings), **(known | changes))

@@ -33,7 +33,9 @@ class Wanted:
     @classmethod
     def by(cls, checks: Checks) -> Wanted:
         """What these checks need."""
-        return cls(fingerprints=checks.near_duplicates != "off")
+        similar, noise = checks.near_duplicates != "off", checks.label_noise != "off"
+        shortcuts, shift = checks.shortcuts != "off", checks.shift != "off"
+        return cls(fingerprints=similar or noise, traits=noise or shortcuts or shift, metadata=shortcuts)
 
 
 class Observed:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from medsweep.prepare.checks import duplicates, labels, leakage, near_duplicates, privacy, quality
+from medsweep.prepare.checks import (
+    duplicates,
+    label_noise,
+    labels,
+    leakage,
+    near_duplicates,
+    privacy,
+    quality,
+    shift,
+    shortcuts,
+)
 from medsweep.prepare.checks.finding import Examined, Finding
 
 
@@ -70,6 +80,25 @@ CHECKS: dict[str, Check] = {
         labels.few_images,
         "Enough training images in every class",
         "With few images of a class, its figures rest on chance.",
+    ),
+    "shortcuts": Check(
+        shortcuts.shortcuts,
+        "Metadata do not tell the classes apart",
+        "What differs between the files of the classes besides the disease (machine, size, format, settings) can be "
+        "learnt instead of it, wherever it leaves a trace in the pixels. Find out why it differs; take images of all "
+        "classes from the same sources; or, where it is none, name the field in prepare.checks.shortcuts_accepted.",
+    ),
+    "label_noise": Check(
+        label_noise.label_noise,
+        "No label looks wrong",
+        "A simple model, fitted on other patients, is nearly sure of another label. Have somebody look at the images; "
+        "nothing is deleted or changed.",
+    ),
+    "shift": Check(
+        shift.shift,
+        "Splits and sites look alike",
+        "Where test images look different, results tell of the difference too: good validation figures promise more "
+        "than the test keeps. Compare how the images were made, or split anew, so that every site is in every split.",
     ),
     "identifying_tags": Check(
         privacy.identifying_tags,
