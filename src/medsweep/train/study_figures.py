@@ -269,15 +269,15 @@ def _importance(path: Path, known: Signature, train: Train, shares: Mapping[str,
     alt = f"Importance of each hyperparameter for {train.search.objective}: {first or few}."
     shown = dict(list(shares.items())[:_MOST_IMPORTANT])
     with _drawing(path, known, alt, 7.0, 1.4 + 0.3 * max(3, len(shown))) as (_, axes):
-        which = f", the first {len(shown)} of {len(shares)}" if len(shown) < len(shares) else ""
-        axes.set_title(f"Importance for {train.search.objective} (PED-ANOVA){which}")
+        axes.set_title(f"Importance for {train.search.objective} (PED-ANOVA)")
         if not shares:
             axes.axis("off")
             axes.text(0.5, 0.5, few, ha="center", transform=axes.transAxes)
             return
         names = list(shown)[::-1]
         axes.barh([_short(name) for name in names], [shares[name] for name in names], color=_COLOURS["complete"])
-        axes.set_xlabel("share")
+        which = f" (the first {len(shown)} of {len(shares)})" if len(shown) < len(shares) else ""
+        axes.set_xlabel(f"share{which}")
 
 
 def importances(train: Train, outcomes: Sequence[TrialOutcome]) -> dict[str, float]:
