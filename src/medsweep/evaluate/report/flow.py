@@ -71,7 +71,7 @@ def flow(quality: Mapping[str, Any], *, n_images: int, n_patients: int | None) -
     side_x, middle = 222.0, 100.0
     listed = box(8, 4, 184, ["Listed by the source", count(images["listed"], "image")], strong=True)
     aside = box(side_x, listed.y + listed.height + 8, WIDTH - side_x - 4, ["Left out", *out])
-    known = [count(patients["count"], "patient")] if patients["known"] else ["patients not named"]
+    known = [count(patients["count"], "patient")] if patients["known"] else ["no patient ids"]
     below = max(listed.y + listed.height + _GAP, aside.y + aside.height - 10)
     prepared = box(8, below, 184, ["Prepared", count(images["prepared"], "image"), *known], strong=True)
     arrows.append((middle, listed.y + listed.height, middle, prepared.y))
@@ -94,7 +94,7 @@ def flow(quality: Mapping[str, Any], *, n_images: int, n_patients: int | None) -
     assert test is not None
     used = [
         count(n_images, "image"),
-        *([count(n_patients, "patient")] if n_patients is not None else ["patients not named"]),
+        *([count(n_patients, "patient")] if n_patients is not None else ["no patient ids"]),
     ]
     end = box(test.x, test.y + test.height + _GAP, width, ["Evaluated", *used], strong=True)
     arrows.append((test.x + width / 2, test.y + test.height, test.x + width / 2, end.y))
