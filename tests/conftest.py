@@ -58,12 +58,18 @@ SMALL_SEARCH: dict[str, Any] = {
     "generation": 3,
     "presets": [],
     "objective": "val_log_loss",
+    "cost": "none",
+    "validation": "holdout",
+    "cross_validation": {"folds": 3, "repeats": 1},
+    "choose": "best",
+    "resamples": 50,
     "min_epochs": 1,
     "max_epochs": 4,
     "reduction_factor": 2,
     "startup_trials": 2,
     "keep_checkpoints": 2,
 }
+SMALL_FINAL: dict[str, Any] = {"kind": "single", "members": 2, "resamples": 20, "seeds": 1, "refit": "auto"}
 SMALL_POLICIES: dict[str, Any] = {
     "flip": {"horizontal_flip": {"probability": 0.5}},
     "shift": {"translate": {"probability": 1.0, "share": 0.2}, "brightness": {"probability": 0.5, "delta": 0.1}},
@@ -135,10 +141,16 @@ def default_params() -> dict[str, Any]:
 def small_mapping(default_params: dict[str, Any]) -> Callable[..., dict[str, Any]]:
     """A mapping like params.yaml with a small search; keyword arguments change train's search and space."""
 
-    def make(*, search: dict[str, Any] | None = None, space: dict[str, Any] | None = None) -> dict[str, Any]:
+    def make(
+        *,
+        search: dict[str, Any] | None = None,
+        space: dict[str, Any] | None = None,
+        final: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
         found = copy.deepcopy(default_params)
         found["augment"] |= {"views": 2, "policies": copy.deepcopy(SMALL_POLICIES)}
         found["train"]["search"] = SMALL_SEARCH | (search or {})
+        found["train"]["final"] = SMALL_FINAL | (final or {})
         found["train"]["space"] = copy.deepcopy(SMALL_SPACE) | (space or {})
         return found
 
@@ -218,11 +230,17 @@ def write_project(
 ) -> Callable[..., Params]:
     """Writes a project that train can run in a few seconds: params.yaml, dvc.yaml and the data."""
 
-    def write(root: Path, *, search: dict[str, Any] | None = None, space: dict[str, Any] | None = None) -> Params:
+    def write(
+        root: Path,
+        *,
+        search: dict[str, Any] | None = None,
+        space: dict[str, Any] | None = None,
+        final: dict[str, Any] | None = None,
+    ) -> Params:
         from ruamel.yaml import YAML
 
         root.mkdir(parents=True, exist_ok=True)
-        found = small_mapping(search=QUICK_SEARCH | (search or {}), space=QUICK_SPACE | (space or {}))
+        found = small_mapping(search=QUICK_SEARCH | (search or {}), space=QUICK_SPACE | (space or {}), final=final)
         with (root / "params.yaml").open("w", encoding="utf-8") as stream:
             YAML().dump(found, stream)
         (root / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")

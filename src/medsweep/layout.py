@@ -91,6 +91,10 @@ class Layout:
         return self.models / "features.npz"
 
     @property
+    def trial_predictions(self) -> Path:
+        return self.models / "trial_predictions.npz"
+
+    @property
     def search_plots(self) -> Path:
         return self.models / "plots"
 

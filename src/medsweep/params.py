@@ -263,6 +263,13 @@ class Space(Section):
     views: Setting
 
 
+class CrossValidation(Section):
+    """Folds of patients over training and validation, dealt anew for each repeat."""
+
+    folds: Annotated[int, Field(ge=2, le=20)]
+    repeats: Annotated[int, Field(ge=1, le=20)]
+
+
 class Search(Section):
     """How the space is searched.
 
@@ -278,6 +285,11 @@ class Search(Section):
     generation: Positive
     presets: list[str]
     objective: Literal["val_auroc", "val_log_loss", "val_average_precision"]
+    cost: Literal["none", "parameters", "multiply_adds", "latency_ms"]
+    validation: Literal["holdout", "cross_validation", "auto"]
+    cross_validation: CrossValidation
+    choose: Literal["best", "one_standard_error"]
+    resamples: Annotated[int, Field(ge=50, le=10_000)]
     min_epochs: Positive
     max_epochs: Positive
     reduction_factor: Annotated[int, Field(ge=2, le=10)]
@@ -310,6 +322,16 @@ class OperatingPoints(Section):
     cost_ratio: list[Annotated[float, Field(gt=0.0, le=1e6)]]
 
 
+class Final(Section):
+    """What becomes of the search's trials: the model."""
+
+    kind: Literal["single", "ensemble", "auto"]
+    members: Annotated[int, Field(ge=1, le=20)]
+    resamples: Annotated[int, Field(ge=20, le=2000)]
+    seeds: Annotated[int, Field(ge=1, le=20)]
+    refit: Literal["auto", "always"]
+
+
 class Train(Section):
     """Stage 3."""
 
@@ -318,6 +340,7 @@ class Train(Section):
     threshold: Literal["youden", "accuracy", "f1", "half"]
     operating_points: OperatingPoints
     search: Search
+    final: Final
     space: Space
 
 

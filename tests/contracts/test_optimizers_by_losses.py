@@ -12,7 +12,8 @@ import pytest
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.artifacts.trial import Named, TrialConfig
 from medsweep.train.backbones import BACKBONES, BackboneRow
-from medsweep.train.fit import FitTask, TrainingData, build_trial_network, fit
+from medsweep.train.examples import TrainingData
+from medsweep.train.fit import FitTask, build_trial_network, fit
 from medsweep.train.losses import LOSSES
 from medsweep.train.optimizers import OPTIMIZERS
 from medsweep.train.schedules import SCHEDULES

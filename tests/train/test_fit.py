@@ -17,8 +17,9 @@ from medsweep.errors import ArtifactError, SearchError
 from medsweep.imaging.views import ViewRenderer
 from medsweep.params import Params
 from medsweep.train import fit as module
+from medsweep.train.examples import TrainingData
 from medsweep.train.executor import Workers, local_workers
-from medsweep.train.fit import FitAnswer, FitTask, TrainingData, class_weights, finished_network, fit, prepare_worker
+from medsweep.train.fit import FitAnswer, FitTask, class_weights, finished_network, fit, prepare_worker
 
 PLAIN = {"depth": 1, "width": 3, "batch_norm": True, "dropout": 0.3}
 EPOCHS = 4

@@ -21,8 +21,9 @@ from medsweep.statistics.metrics import evaluate_all
 from medsweep.statistics.operating_points import fit_thresholds
 from medsweep.train import fit as module
 from medsweep.train.decisions import DecisionRules
-from medsweep.train.fit import FitTask, TrainingData, finished_network, fit
-from medsweep.train.refit import RefitTask, refit
+from medsweep.train.examples import ALL, TrainingData
+from medsweep.train.fit import FitTask, finished_network, fit
+from medsweep.train.refit import Member, RefitTask, refit
 
 CONFIG = TrialConfig(
     number=0,
@@ -49,10 +50,9 @@ RULES = DecisionRules(
 
 def refit_to(folder: Path, data: TrainingData, checkpoint: Path, rules: DecisionRules = RULES) -> RefitTask:
     return RefitTask(
-        CONFIG,
+        (Member(CONFIG, checkpoint),),
         data,
         2,
-        checkpoint,
         save_to=folder / "model.keras",
         validation=folder / "validation.csv",
         features=folder / "features.npz",
@@ -165,3 +165,75 @@ def test_averaged_weights_are_saved_not_the_iterates(
         mean = [each.numpy() for each in network.model.trainable_variables]
     iterate = [each.numpy() for each in network.model.trainable_variables]
     assert any(not np.array_equal(first, second) for first, second in zip(mean, iterate, strict=True))
+
+
+def test_an_ensemble_is_one_network_of_built_in_layers(
+    small_params: Callable[..., Params], write_data: Callable[..., PreparedSplit], tmp_path: Path
+) -> None:
+    import keras
+
+    train = write_data(tmp_path, small_params(), task="multiclass", classes=3)
+    inside = tmp_path / "data"
+    data = TrainingData(inside / "prepared" / "train", inside / "prepared" / "val", inside / "augmented", train.digest)
+    other = replace(
+        CONFIG,
+        seed=6,
+        optimizer=Named("sgd", {"learning_rate": 0.05}),
+        backbone=Named("plain", {"depth": 1, "width": 2, "batch_norm": True, "dropout": 0.3}),
+        standardize="dataset",
+    )
+    members, seen, parameters = [], [], 0
+    for config, factor in ((CONFIG, 0.5), (other, 0.25)):
+        checkpoint = tmp_path / f"{config.seed}.npz"
+        task = FitTask(config, data, 1, 1, None, checkpoint, measure=False)
+        assert fit(task).error is None
+        with finished_network(replace(task, start=checkpoint)) as network:
+            model = keras.Model(network.model.input, network.model.get_layer("logits").output)
+            seen.append(factor * model.predict(np.asarray(network.arrays.val.images), verbose=0))
+            parameters += network.model.count_params()
+        members.append(Member(config, checkpoint, factor))
+    tasks = [
+        replace(refit_to(tmp_path / name, data, checkpoint), members=tuple(members), max_epochs=1) for name in "ab"
+    ]
+    finals = [refit(tasks[0])]
+    module._OPEN_NETWORKS.clear()
+    finals.append(refit(tasks[1]))
+    assert (tmp_path / "a/model.keras").read_bytes() == (tmp_path / "b/model.keras").read_bytes()
+    assert finals[0].decisions == finals[1].decisions
+    model = keras.saving.load_model(tmp_path / "a/model.keras", compile=False, safe_mode=True)
+    assert all(type(each).__module__.startswith("keras.") for each in model.layers)
+    assert len(model.inputs) == 1 and model.input_shape == (None, 16, 16, 1)
+    val = PreparedSplit.load(data.val)
+    found = model.predict(np.asarray(val.images), verbose=0)
+    expected = np.exp(sum(seen) / finals[0].calibration.temperature)
+    np.testing.assert_allclose(found, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)
+    # But for the second bias of the layer 'logits', which is added to the first.
+    assert finals[0].facts["parameters"] == parameters - 3
+    assert finals[0].facts["file_bytes"] == (tmp_path / "a/model.keras").stat().st_size
+
+
+def test_a_model_that_has_seen_validation_is_judged_by_networks_that_had_not(
+    small_params: Callable[..., Params], write_data: Callable[..., PreparedSplit], tmp_path: Path
+) -> None:
+    train = write_data(tmp_path, small_params(), task="binary", classes=2)
+    inside = tmp_path / "data"
+    data = TrainingData(inside / "prepared" / "train", inside / "prepared" / "val", inside / "augmented", train.digest)
+    val = PreparedSplit.load(data.val)
+    checkpoint = tmp_path / "end.npz"
+    config = replace(CONFIG, policy="flip", views=2)
+    answer = fit(FitTask(config, data, 2, 2, None, checkpoint, measure=False, part=ALL))
+    assert answer.error is None and answer.epochs[-1].validation == {}
+    said = np.random.default_rng(1).random((len(val), 1)).astype(np.float64)
+    judged = np.hstack([1 - said, said])
+    np.save(tmp_path / "judged.npy", judged)
+    task = replace(
+        refit_to(tmp_path, data, checkpoint, replace(RULES, calibration="none")),
+        members=(Member(config, checkpoint),),
+        part=ALL,
+        judged=tmp_path / "judged.npy",
+    )
+    final = refit(task)
+    assert final.decisions.threshold == fit_thresholds(RULES.threshold, "binary", val.labels, judged)
+    written = ValidationPredictions.load(tmp_path / "validation.csv", class_names=val.class_names, task="binary")
+    assert written.record_ids.tolist() == val.record_ids.tolist()
+    np.testing.assert_allclose(written.probabilities, judged, rtol=1e-6)

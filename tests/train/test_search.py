@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from medsweep.artifacts.files import digest_of
@@ -19,8 +20,9 @@ from medsweep.artifacts.run_log import RunLog, read_log, write_log
 from medsweep.artifacts.trial import Epoch, TrialOutcome
 from medsweep.errors import SearchError
 from medsweep.params import Params, Train
+from medsweep.train.examples import HOLDOUT, Part, TrainingData
 from medsweep.train.executor import WorkerDied
-from medsweep.train.fit import FitAnswer, FitTask, TrainingData
+from medsweep.train.fit import FitAnswer, FitTask
 from medsweep.train.past import outcomes_of, taken_over
 from medsweep.train.ranking import ranking
 from medsweep.train.search import Search
@@ -31,6 +33,8 @@ DATA = TrainingData(Path("train"), Path("val"), Path("augmented"), "digest")
 # What becomes of some trials, by number: the epoch in which they fail, or die with their worker.
 FAILS = {1: 1, 4: 3, 5: 2, 8: 4}
 DIES = {2: 1, 6: 4}
+FAILS_IN_EVERY_FOLD = {1, 4, 5, 8}
+FOLDS = tuple(Part("fold", repeat, fold) for repeat in range(2) for fold in range(2))
 
 
 class KilledError(BaseException):
@@ -52,7 +56,7 @@ class Moments:
 
 def epoch_of(task: FitTask, number: int) -> Epoch:
     """Figures that depend on the trial's values and the epoch alone, with all the digits that a float has."""
-    draw = int(digest_of([task.config.dotted(), number])[:12], 16) / 16**12
+    draw = int(digest_of([task.config.dotted(), number, task.part.repeat, task.part.fold])[:12], 16) / 16**12
     value = 0.1 + draw / (3 + number)
     return Epoch(number, value * 2, draw, {"val_log_loss": value, "val_auroc": draw, "val_accuracy": draw})
 
@@ -68,7 +72,7 @@ def fake_fit(task: FitTask, moment: Callable[[], None]) -> FitAnswer | WorkerDie
     for epoch in range(done + 1, task.until + 1):
         if DIES.get(number) == epoch:
             return WorkerDied()
-        if FAILS.get(number) == epoch:
+        if FAILS.get(number) == epoch and (number in FAILS_IN_EVERY_FOLD or task.part not in FOLDS[::2]):
             return FitAnswer(tuple(epochs), f"the loss is not finite in epoch {epoch}", 1.0, 100, {})
         epochs.append(epoch_of(task, epoch))
     moment()
@@ -110,13 +114,18 @@ class WatchedLog(RunLog):
 
 
 def run(
-    train: Train, work: Path, *, order: Any = 0, moment: Callable[[], None] = lambda: None
+    train: Train,
+    work: Path,
+    *,
+    order: Any = 0,
+    moment: Callable[[], None] = lambda: None,
+    parts: tuple[Part, ...] = (HOLDOUT,),
 ) -> tuple[list[TrialOutcome], FakeWorkers]:
     past = list(read_log(work / "log.jsonl"))
     with WatchedLog(work / "log.jsonl") as log:
         log.moment = moment
         workers = FakeWorkers(order, moment)
-        search = Search(train, DATA, log, past, work / "checkpoints", workers, Silent())  # type: ignore[arg-type]
+        search = Search(train, DATA, log, past, work / "checkpoints", workers, Silent(), parts)  # type: ignore[arg-type]
         return search.run(), workers
 
 
@@ -227,6 +236,46 @@ def test_killed_at_every_moment_and_run_again(train: Train, tmp_path: Path) -> N
         _nothing_logged_is_repeated(before, workers.tasks)
         assert told(outcomes_of(list(read_log(work / "log.jsonl")))) == want[0]
         shutil.rmtree(work)
+
+
+@pytest.mark.usefixtures("_asked_once")
+def test_a_cross_validation_killed_at_any_moment_and_run_again(
+    small_params: Callable[..., Params], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = small_params(search={"trials": 6, "generation": 3, "startup_trials": 3}).train
+    monkeypatch.setitem(globals(), "FAILS_IN_EVERY_FOLD", {1})
+    whole = Moments()
+    expected, workers = run(train, tmp_path / "whole", moment=whole, parts=FOLDS)
+    want = (told(expected), trials_csv(expected), kept(tmp_path / "whole"))
+    assert want[2] == {}, "no model is made of the networks of folds"
+    assert {task.part for task in workers.tasks} == set(FOLDS)
+    assert len({task.config.seed for task in workers.tasks if task.config.number == 0}) == len(FOLDS)
+    failed = [each for each in expected if each.status == "failed"]
+    assert {each.config.number for each in failed} >= {1, 2} and len({each.error for each in failed}) > 1
+    for last in range(0, whole.count, 2):
+        work = tmp_path / "killed"
+        with pytest.raises(KilledError):
+            run(train, work, order=last, moment=Moments(last), parts=FOLDS)
+        outcomes, _ = run(train, work, order=last + 1, parts=FOLDS)
+        assert (told(outcomes), trials_csv(outcomes), kept(work)) == want, f"killed at moment {last}"
+        assert told(outcomes_of(list(read_log(work / "log.jsonl")))) == want[0]
+        shutil.rmtree(work)
+
+
+def test_a_cross_validation_compares_means_and_tells_the_spread(train: Train, tmp_path: Path) -> None:
+    outcomes, workers = run(train, tmp_path, parts=FOLDS)
+    complete = next(each for each in outcomes if each.status == "complete")
+    each = [
+        epoch_of(task, 4).validation["val_log_loss"]
+        for task in workers.tasks
+        if task.config.number == complete.config.number and task.until == 4
+    ]
+    assert len(each) == len(FOLDS)
+    assert complete.objective == pytest.approx(sum(each) / len(each))
+    assert complete.history[-1].validation["val_log_loss_sd"] == pytest.approx(float(np.std(each, ddof=1)))
+    assert "val_log_loss_sd" in trials_csv(outcomes).splitlines()[0]
+    mixed = [each for each in outcomes if each.status == "failed" and each.error and "fold 1 of repeat 1" in each.error]
+    assert mixed, "a trial says in which fold it failed"
 
 
 def _nothing_logged_is_repeated(events: list[dict[str, Any]], tasks: Sequence[FitTask]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -131,6 +132,9 @@ def test_what_the_outputs_say(
     summary = first[0]
     manifest = TrainedModel.load(layout.trained)
     assert manifest == summary.manifest
+    assert manifest.selection["validation"] == "holdout" and manifest.selection["compared"] <= TRIALS
+    assert manifest.selection["value"] == pytest.approx(manifest.objective_value, rel=1e-5)
+    assert manifest.final["kind"] == "single" and manifest.final["trained_on"] == "training"
     assert sum(manifest.n_trials.values()) == TRIALS and manifest.n_trials["complete"] >= 1
     assert manifest.objective_value == summary.winner.objective
     rows = list(csv.DictReader(io.StringIO(first[1]["trials.csv"].decode())))
@@ -151,6 +155,31 @@ def test_what_the_outputs_say(
     assert [each.status for each in stage.finished_search(layout)] == [each.status for each in summary.outcomes]
     lines = " ".join(summary.lines())
     assert "Winner: trial" in lines and "Next: dvc repro" in lines
+
+
+def test_a_cross_validation_ends_in_one_model_of_several_networks_whoever_works_on_it(
+    write_project: Written, tmp_path: Path
+) -> None:
+    params = write_project(
+        tmp_path,
+        search={"trials": 2, "generation": 2, "max_epochs": 1, "validation": "cross_validation", "presets": []},
+        final={"kind": "ensemble", "seeds": 2},
+    )
+    layout = Layout.find(tmp_path)
+    summary = stage.run(with_workers(params, 1), layout, quiet())
+    first = outputs(layout)
+    assert summary.manifest.selection["validation"] == "cross_validation"
+    assert summary.manifest.final["trained_on"] == "training and validation"
+    assert summary.manifest.final["networks"] == 2 * len(set(summary.manifest.members))
+    assert "val_log_loss_sd" in first["trials.csv"].decode()
+    with np.load(layout.trial_predictions) as told:
+        assert told["probabilities"].shape == (2, 1, 24 + 16, 3) and len(set(told["record_ids"])) == 40
+    # Folds are looked at by networks that had not seen them, so thresholds and temperature are fitted on all images.
+    assert len(layout.validation.read_text().splitlines()) == 1 + 40
+    lines = " ".join(summary.lines())
+    assert "1 × 3 folds" in lines and "bootstrap bias correction" in lines
+    stage.run(with_workers(params, 2), layout, quiet())
+    assert differing(outputs(layout), first) == set()
 
 
 # -- what it refuses ---------------------------------------------------------------------------------------------------

@@ -29,6 +29,9 @@ EVENTS: Mapping[str, frozenset[str]] = {
     # Some epochs of a trial ended: epochs = [{number, loss, accuracy, validation: {val_name: value}}]; used = {seconds,
     # peak_rss, facts} of the trial so far; error where it failed in them. May repeat epochs after an interruption.
     "epochs": frozenset({"trial", "epochs", "used", "error"}),
+    # In a cross-validation: the same of one of the trial's networks, fold = its place among them. When all have come as
+    # far, `epochs` tells their means.
+    "fold": frozenset({"trial", "fold", "epochs", "used", "error"}),
     # A trial reached a rung and goes on, or stops there: decision = promoted | pruned.
     "rung": frozenset({"trial", "epoch", "value", "decision"}),
     # A trial is finished: status, objective, error, epochs trained, seconds, peak_rss, facts, title.

@@ -77,6 +77,9 @@ class TrainedModel:
         search_key: names the search in the run log and in MLflow.
         synthetic: True where it was trained on synthetic images.
         stopped: why the search ended before its last trial, or None.
+        selection: how the winner was chosen and how much its value flatters: validation, folds, repeats, choose,
+            standard_error, value, corrected, low, high, inflation, compared.
+        final: what the model is made of: kind, why, networks, weights by trial, seeds, trained_on, single, ensemble.
 
     Raises:
         ArtifactError: the parts disagree.
@@ -103,6 +106,8 @@ class TrainedModel:
     operating_points: tuple[OperatingPoint, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     stopped: str | None = None
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    final: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         wanted = {"binary": 1, "multilabel": len(self.class_names)}.get(self.task, 0)

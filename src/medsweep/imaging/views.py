@@ -42,6 +42,7 @@ class ViewRenderer:
         self._shards = views.shards
         self._ends = np.cumsum([len(shard) for shard in views.shards], dtype=np.int64)
         self._chain = [(TRANSFORMS[name], views.draws[name]) for name in views.transforms]
+        self.n_images = views.n_images
         self._n_rows = views.n_images * views.n_views
 
     def __len__(self) -> int:

@@ -23,16 +23,20 @@ def tempered(task: Task, logits: NDArray[Any], temperature: float) -> Floats:
     return np.asarray(np.exp(_log_probabilities(task, np.asarray(logits, dtype=np.float64) / temperature)))
 
 
+def logits_of(task: Task, probabilities: NDArray[Any]) -> Floats:
+    """Logits that give these probabilities; for softmax they are known but for a constant, which changes nothing."""
+    # float32 probabilities end near 1e-45 and 6e-8 below 1; beyond lies no information.
+    floor = 1e-45 if task != "multilabel" else 3e-8
+    p = np.clip(np.asarray(probabilities, dtype=np.float64), floor, 1.0 if task != "multilabel" else 1.0 - floor)
+    return np.asarray(np.log(p) - (np.log1p(-p) if task == "multilabel" else 0.0))
+
+
 def untempered(task: Task, probabilities: NDArray[Any], temperature: float) -> Floats:
     """What a model would have said at temperature 1, from what it says with its temperature: (N, K).
 
     Exact up to rounding, as logits follow from probabilities but for a constant that softmax takes out again.
     """
-    # float32 probabilities end near 1e-45 and 6e-8 below 1; beyond lies no information.
-    floor = 1e-45 if task != "multilabel" else 3e-8
-    p = np.clip(np.asarray(probabilities, dtype=np.float64), floor, 1.0 if task != "multilabel" else 1.0 - floor)
-    logits = np.log(p) - (np.log1p(-p) if task == "multilabel" else 0.0)
-    return tempered(task, logits * temperature, 1.0)
+    return tempered(task, logits_of(task, probabilities) * temperature, 1.0)
 
 
 def fit_temperature(task: Task, labels: NDArray[Any], logits: NDArray[Any]) -> float:

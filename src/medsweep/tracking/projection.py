@@ -132,6 +132,8 @@ class Projection:
                     self._asked(main, trial, event["number"], time)
             case "epochs":
                 self._trained(self._trial(main, event["trial"], time), event)
+            case "fold":
+                pass  # their means follow as `epochs`
             case "rung":
                 place = (event["trial"], event["epoch"])
                 if place not in self._rungs:

@@ -2,7 +2,8 @@
 
 A search is known by its family: the digest of all that decides what its trials are and become, without the budget
 (how many, how long). Stage outputs are deleted before a stage runs, so what a finished search knew is kept below
-.medsweep, in the home project: its log and the checkpoints of its best trials.
+.medsweep, in the home project: its log, what its trials said of the validation
+images, and the checkpoints of the best.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from medsweep.params import Search, Train
 from medsweep.train.past import taken_over
 
 # What says how much is searched and how the winner is chosen: with other values the same trials are asked and trained.
-BUDGET = frozenset({"trials", "max_minutes", "patience", "min_improvement", "keep_checkpoints"})
+BUDGET = frozenset({"trials", "max_minutes", "patience", "min_improvement", "keep_checkpoints", "choose", "resamples"})
 # Finished searches that can be gone on from; older ones are removed.
 _KEPT = 5
 
@@ -52,6 +53,10 @@ class Workplace:
         return self.work / "run_log.jsonl"
 
     @property
+    def predictions(self) -> Path:
+        return self.work / "predictions"
+
+    @property
     def checkpoints(self) -> Path:
         return self.work / "checkpoints"
 
@@ -74,7 +79,9 @@ class Workplace:
             if not past:
                 shutil.rmtree(self.work, ignore_errors=True)
                 self.work.mkdir(parents=True)
-                shutil.copytree(self.finished / "checkpoints", self.checkpoints)
+                for folder in (self.checkpoints, self.predictions):
+                    if (self.finished / folder.name).is_dir():
+                        shutil.copytree(self.finished / folder.name, folder)
             source = past or finished
             events = taken_over(source, search)
             trials = sum(each["event"] == "trial" for each in events)
@@ -87,7 +94,7 @@ class Workplace:
     def finish(self) -> None:
         """Keep the finished search's log and checkpoints, and end its work. Of all families the newest are kept."""
         for path in self.work.iterdir():
-            if path not in (self.log, self.checkpoints):
+            if path not in (self.log, self.checkpoints, self.predictions):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.finished.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.finished, ignore_errors=True)

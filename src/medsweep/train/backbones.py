@@ -335,6 +335,44 @@ def with_temperature(model: keras.Model, temperature: float, task: str) -> keras
     return keras.Model(model.input, probabilities, name=model.name)
 
 
+def mean_of_networks(networks: Sequence[tuple[keras.Model, float]]) -> keras.Model:
+    """One network whose logits are a weighted sum of several networks' logits, with copies of their weights.
+
+    The features of all stand side by side before one layer 'logits', whose kernel is theirs below one another, each
+    times its factor: so it is a network like any other, of built-in layers and in one file. The mean of logits is the
+    logarithm of the geometric mean of probabilities, but for a constant.
+
+    Args:
+        networks: each with the factor of its logits; of one input and one output shape, built by `build_network`.
+    """
+    import keras
+    import numpy as np
+    from keras import layers
+
+    first = networks[0][0]
+    pixels = keras.Input(first.input_shape[1:], dtype="float32", name="pixels")
+    features, kernels, biases = [], [], []
+    for index, (network, factor) in enumerate(networks, start=1):
+        inner = keras.Model(network.input, network.get_layer("logits").input)
+
+        def renamed(layer: keras.layers.Layer, index: int = index) -> keras.layers.Layer:
+            return layer.__class__.from_config({**layer.get_config(), "name": f"member{index}_{layer.name}"})
+
+        copy = keras.models.clone_model(inner, input_tensors=pixels, clone_function=renamed)
+        copy.set_weights(inner.get_weights())
+        features.append(copy.output)
+        kernel, bias = network.get_layer("logits").get_weights()
+        kernels.append(factor * kernel)
+        biases.append(factor * bias)
+    together = layers.Concatenate(name="features")(features)
+    last = layers.Dense(kernels[0].shape[1], name="logits")
+    logits = last(together)
+    last.set_weights([np.concatenate(kernels), np.sum(biases, axis=0)])
+    activation = first.get_layer("probabilities").get_config()["activation"]
+    probabilities = layers.Activation(activation, dtype="float32", name="probabilities")(logits)
+    return keras.Model(pixels, probabilities, name="ensemble")
+
+
 def inner_model(model: keras.Model) -> keras.Model:
     """The network up to what goes into its layer 'logits', and up to that: images → [(B, F) features, (B, K)]."""
     import keras

@@ -21,13 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsweep.artifacts import files
-from medsweep.artifacts.augmented import AugmentedViews
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.artifacts.trial import Epoch, TrialConfig
-from medsweep.errors import ArtifactError, MedsweepError, SearchError
-from medsweep.imaging.views import ViewRenderer
+from medsweep.errors import MedsweepError, SearchError
 from medsweep.statistics.metrics import evaluate_all
 from medsweep.train.backbones import build_network, logits_model, multiply_adds
+from medsweep.train.examples import HOLDOUT, Examples, OpenData, OpenSplits, Part, TrainingData
 from medsweep.train.losses import build_loss, target_matrix
 from medsweep.train.optimizers import (
     OPTIMIZERS,
@@ -54,22 +53,6 @@ VALIDATION_METRICS = ("auroc", "average_precision", "log_loss", "accuracy", "bal
 
 
 @dataclass(frozen=True)
-class TrainingData:
-    """Where a worker finds the arrays.
-
-    Args:
-        train, val: folders of prepared splits.
-        augmented: the folder with one folder a policy.
-        digest: of all of it, so that a worker knows when its open arrays are stale.
-    """
-
-    train: Path
-    val: Path
-    augmented: Path
-    digest: str
-
-
-@dataclass(frozen=True)
 class FitTask:
     """Train a trial up to an epoch.
 
@@ -81,6 +64,8 @@ class FitTask:
         start: the checkpoint to go on from; None starts anew.
         save_to: where the checkpoint after `until` goes.
         measure: also find out parameters, multiply-adds, file size and latency.
+        part: what is trained on and looked at.
+        predictions: where the probabilities of what is looked at go after `until`, (N, K) float32; None: nowhere.
     """
 
     config: TrialConfig
@@ -90,6 +75,8 @@ class FitTask:
     start: Path | None
     save_to: Path
     measure: bool
+    part: Part = HOLDOUT
+    predictions: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +135,8 @@ def fit(task: FitTask, on_epoch: Callable[[Epoch], None] | None = None) -> FitAn
             epochs.append(epoch)
             if on_epoch is not None:
                 on_epoch(epoch)
+        if task.predictions is not None:
+            network.save_predictions(task.predictions)
         network.save(task.save_to)
         if task.measure:
             with network.deployed():
@@ -192,40 +181,22 @@ def _peak_rss() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-class _Arrays:
-    """The open arrays of one search in one worker."""
-
-    def __init__(self, data: TrainingData) -> None:
-        self.data = data
-        self.train = PreparedSplit.load(data.train, verify=False)
-        self.val = PreparedSplit.load(data.val, verify=False)
-        self._views: dict[str, ViewRenderer] = {}
-
-    def views(self, policy: str) -> ViewRenderer:
-        if policy not in self._views:
-            views = AugmentedViews.load(self.data.augmented / policy, verify=False)
-            if views.prepared_digest != self.train.digest:
-                raise ArtifactError("belong to other training images.", where=f"augmented views '{policy}'")
-            self._views[policy] = ViewRenderer(views, self.train.images, self.train.value_range)
-        return self._views[policy]
+_OPEN_ARRAYS: dict[TrainingData, OpenSplits] = {}
+_OPEN_NETWORKS: OrderedDict[tuple[TrainingData, Part, str], _Network] = OrderedDict()
 
 
-_OPEN_ARRAYS: dict[TrainingData, _Arrays] = {}
-_OPEN_NETWORKS: OrderedDict[tuple[TrainingData, str], _Network] = OrderedDict()
-
-
-def _arrays(data: TrainingData) -> _Arrays:
+def _arrays(data: TrainingData) -> OpenSplits:
     if data not in _OPEN_ARRAYS:
         _OPEN_ARRAYS.clear()
         _OPEN_NETWORKS.clear()
-        _OPEN_ARRAYS[data] = _Arrays(data)
+        _OPEN_ARRAYS[data] = OpenSplits(data)
     return _OPEN_ARRAYS[data]
 
 
 def _network(task: FitTask) -> _Network:
     """The trial's traced network: kept from its last segment where this worker had it, else built."""
-    arrays = _arrays(task.data)
-    key = (task.data, repr((task.config, task.max_epochs)))
+    arrays = _arrays(task.data).part(task.part)
+    key = (task.data, task.part, repr((task.config, task.max_epochs)))
     if key in _OPEN_NETWORKS:
         _OPEN_NETWORKS.move_to_end(key)
         return _OPEN_NETWORKS[key]
@@ -250,7 +221,7 @@ def finished_network(task: FitTask) -> Iterator[_Network]:
         yield network
 
 
-def build_trial_network(config: TrialConfig, train: PreparedSplit) -> keras.Model:
+def build_trial_network(config: TrialConfig, train: PreparedSplit | Examples) -> keras.Model:
     """The untrained network of a trial, its initial weights drawn from the trial's seed."""
     import keras
 
@@ -275,11 +246,12 @@ def build_trial_network(config: TrialConfig, train: PreparedSplit) -> keras.Mode
 class _Network:
     """One trial's network with its optimizer and traced steps."""
 
-    def __init__(self, config: TrialConfig, arrays: _Arrays, max_epochs: int) -> None:
+    def __init__(self, config: TrialConfig, arrays: OpenData, max_epochs: int) -> None:
         self.config = config
         self.arrays = arrays
         self.max_epochs = max_epochs
         self.epochs_done = 0
+        self._seen: tuple[int, NDArray[np.float64]] | None = None
         train = arrays.train
         self.model = build_trial_network(config, train)
         self._logits = logits_model(self.model)
@@ -319,6 +291,7 @@ class _Network:
 
     def begin(self, checkpoint: Path | None) -> None:
         """Take up the trial from a checkpoint, or from its initial weights."""
+        self._seen = None
         if checkpoint is None:
             self._restore(self._initial)
             self.epochs_done = 0
@@ -333,6 +306,14 @@ class _Network:
             arrays = {f"v{index:04d}": value for index, value in enumerate(self._state())}
             with temporary.open("wb") as stream:
                 np.savez(stream, **arrays, epochs=np.asarray(self.epochs_done))  # type: ignore[arg-type]
+
+    def save_predictions(self, path: Path) -> None:
+        """Write what the network says of the images that it is looked at with."""
+        if self._seen is None or self._seen[0] != self.epochs_done:
+            with self.deployed():
+                self._seen = (self.epochs_done, self.probabilities(self.arrays.val.images))
+        with files.replacing(path) as temporary, temporary.open("wb") as stream:
+            np.save(stream, self._seen[1].astype(np.float32), allow_pickle=False)
 
     # -- training ------------------------------------------------------------------------------------------------------
 
@@ -484,50 +465,65 @@ class _Network:
     def outputs(self, model: keras.Model, images: NDArray[Any]) -> Iterator[list[NDArray[np.float64]]]:
         """What another model over this network's layers gives for raw images (N, H, W, C): block by block, in order,
         a list of its outputs."""
-        import tensorflow as tf
-
-        pixel = tf.as_dtype(images.dtype)
-
-        @tf.function(input_signature=[tf.TensorSpec((None, *images.shape[1:]), pixel)], autograph=False)  # type: ignore[untyped-decorator]
-        def forward(block: Any) -> Any:
-            found = model(tf.cast(block, tf.float32), training=False)
-            return found if isinstance(found, list) else [found]
-
+        forward = self._forward_of(model, images)
         for block in _blocks(images):
-            yield [each.numpy().astype(np.float64) for each in forward(block)]
+            found = forward(block)
+            yield [each.numpy().astype(np.float64) for each in (found if isinstance(found, list) else [found])]
 
     def _validate(self, number: int) -> dict[str, float]:
         val = self.arrays.val
+        if not len(val):
+            return {}
         found = self.probabilities(val.images)
+        self._seen = (number, found)
         if not np.isfinite(found).all():
             raise TrialFailedError(f"the weights are not finite in epoch {number}")
         values = evaluate_all(val.task, val.labels, found, plain_decisions(val, found))
         # What a split cannot tell (AUROC with one class, say) is left out; the search decides whether it needs it.
         return {f"val_{name}": float(values[name]) for name in VALIDATION_METRICS if np.isfinite(values[name])}
 
-    def measure(self, folder: Path) -> dict[str, float]:
-        """Parameters, multiply-adds, the saved model's bytes, and the milliseconds that one image takes."""
+    def measure(self, folder: Path, model: keras.Model | None = None) -> dict[str, float]:
+        """Parameters, multiply-adds, the saved model's bytes, and the milliseconds that one image takes.
+
+        Args:
+            folder: where it may write.
+            model: another model over the same images; None: this network.
+        """
         from medsweep.train.refit import save_model
 
         path = folder / f".measure-{os.getpid()}.keras"
+        measured = model if model is not None else self.model
         try:
-            save_model(self.model, path)
+            save_model(measured, path)
             size = path.stat().st_size
         finally:
             path.unlink(missing_ok=True)
-        image = np.asarray(self.arrays.val.images[:1])
-        self._forward(image)
+        image = np.asarray(self.arrays.train.images[:1])
+        forward = self._forward if model is None else self._forward_of(model, image)
+        forward(image)
         times = []
         for _ in range(20):
             start = time.perf_counter()
-            self._forward(image).numpy()
+            np.asarray(forward(image))
             times.append(time.perf_counter() - start)
         return {
-            "parameters": float(self.model.count_params()),
-            "multiply_adds": float(multiply_adds(self.model)),
+            "parameters": float(measured.count_params()),
+            "multiply_adds": float(multiply_adds(measured)),
             "file_bytes": float(size),
             "latency_ms": 1000 * float(np.median(times)),
         }
+
+    def _forward_of(self, model: keras.Model, images: Any) -> Callable[[Any], Any]:
+        import tensorflow as tf
+
+        pixel = tf.as_dtype(images.dtype)
+
+        @tf.function(input_signature=[tf.TensorSpec((None, *images.shape[1:]), pixel)], autograph=False)  # type: ignore[untyped-decorator]
+        def forward(block: Any) -> Any:
+            return model(tf.cast(block, tf.float32), training=False)
+
+        found: Callable[[Any], Any] = forward
+        return found
 
 
 def _blocks(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
@@ -536,7 +532,7 @@ def _blocks(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
         yield np.asarray(images[start : start + size])
 
 
-def plain_decisions(split: PreparedSplit, probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
+def plain_decisions(split: PreparedSplit | Examples, probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
     """Decisions before any threshold is fitted: at 0.5, or for the most probable class."""
     from medsweep.statistics.operating_points import decide
 

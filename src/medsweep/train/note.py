@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from medsweep.artifacts.trained import TrainedModel
 from medsweep.artifacts.trial import Scalar, TrialOutcome
 from medsweep.params import Train
+from medsweep.statistics.objective import OBJECTIVES
 from medsweep.train.ranking import ranking
 
 _SHOWN_TRIALS = 5
@@ -30,6 +31,7 @@ def search_note(train: Train, manifest: TrainedModel, winner: TrialOutcome, outc
         f"It is the best of {manifest.n_trials['complete']} completed trials on the same validation images, so this "
         "value flatters; the evaluation run of this search has the test split's verdict.",
         "",
+        *(line for each in selection_lines(manifest) for line in (each, "")),
         f"| trial | {search.objective} | log-loss | accuracy | optimizer | loss | backbone | parameters |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -51,6 +53,38 @@ def search_note(train: Train, manifest: TrainedModel, winner: TrialOutcome, outc
         lines += ["", "Failed trials:", ""]
         lines += [f"- {count}×: {reason}" for reason, count in failures.most_common()]
     return "\n".join(lines) + "\n"
+
+
+def selection_lines(manifest: TrainedModel) -> list[str]:
+    """How the winner was chosen, how much its value flatters, and what the model is made of."""
+    chosen, final = manifest.selection, manifest.final
+    found = []
+    if chosen.get("validation") == "cross_validation":
+        found.append(
+            f"Trials were compared by {chosen['repeats']} × {chosen['folds']} folds of the patients of training and "
+            f"validation ({chosen['why']})."
+        )
+    if chosen.get("corrected") is not None:
+        error = chosen["standard_error"]
+        shown = "" if error is None else f" Its standard error is {error:.4f}."
+        found.append(
+            f"Chosen among {chosen['compared']} trials, {manifest.objective} is {abs(chosen['inflation']):.4f} "
+            f"{_flattered(chosen['inflation'], manifest.objective)}: {chosen['corrected']:.4f} "
+            f"({chosen['low']:.4f} to {chosen['high']:.4f}) is what such a choice is worth on patients that it did not "
+            f"see (bootstrap bias correction).{shown}"
+        )
+    if chosen.get("choose") == "one_standard_error":
+        found.append(f"The smallest model within one standard error of the best (trial {chosen['best']}) was chosen.")
+    if final:
+        of = ", ".join(f"trial {number} ({weight:.0%})" for number, weight in final["weights"].items())
+        seeds = f", {final['seeds']} seeds each" if final["seeds"] > 1 else ""
+        found.append(f"Model: {final['kind']} of {of}{seeds}, trained on {final['trained_on']} ({final['why']}).")
+    return found
+
+
+def _flattered(inflation: float, objective: str) -> str:
+    up = inflation >= 0 if OBJECTIVES[objective].direction == "maximize" else inflation <= 0
+    return "too good" if up else "less than expected"
 
 
 def calibration_line(manifest: TrainedModel) -> str:

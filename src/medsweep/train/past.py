@@ -13,10 +13,20 @@ from medsweep.params import Search
 
 @dataclass
 class RunningTrial:
-    """A trial on its way through the rungs."""
+    """A trial on its way through the rungs.
+
+    Args:
+        config: what was asked.
+        history: the epochs that all its networks have been trained.
+        networks: the epochs of each of its networks: one, or in a cross-validation one a fold.
+        errors: why each of them failed.
+        error: why the trial did.
+    """
 
     config: TrialConfig
     history: list[Epoch] = field(default_factory=list)
+    networks: list[list[Epoch]] = field(default_factory=list)
+    errors: list[str | None] = field(default_factory=list)
     seconds: float = 0.0
     peak_rss: int = 0
     facts: dict[str, float] = field(default_factory=dict)
@@ -38,6 +48,8 @@ class Past:
     def __init__(self, events: Sequence[dict[str, Any]]) -> None:
         self._generations: dict[int, list[dict[str, Any]]] = {}
         self._epochs: dict[int, dict[int, Epoch]] = defaultdict(dict)
+        self._folds: dict[tuple[int, int], dict[int, Epoch]] = defaultdict(dict)
+        self._fold_errors: dict[tuple[int, int], str] = {}
         self._used: dict[int, dict[str, Any]] = {}
         self._errors: dict[int, str] = {}
         self._rungs: set[tuple[int, int]] = set()
@@ -54,6 +66,14 @@ class Past:
                     self._epochs[number][epoch.number] = epoch
                 if event["error"] is not None:
                     self._errors[number] = event["error"]
+            elif event["event"] == "fold":
+                place = (event["trial"], event["fold"])
+                self._used[event["trial"]] = event["used"]
+                for each in event["epochs"]:
+                    epoch = Epoch(each["number"], each["loss"], each["accuracy"], each["validation"])
+                    self._folds[place][epoch.number] = epoch
+                if event["error"] is not None:
+                    self._fold_errors[place] = event["error"]
             elif event["event"] == "rung":
                 self._rungs.add((event["trial"], event["epoch"]))
             elif event["event"] == "trial":
@@ -69,14 +89,18 @@ class Past:
         """Every trial that was asked."""
         return [config for number in sorted(self._generations) for config in self.generation(number) or []]
 
-    def take_up(self, config: TrialConfig) -> RunningTrial:
-        """A trial as far as it came."""
+    def take_up(self, config: TrialConfig, networks: int = 1) -> RunningTrial:
+        """A trial of so many networks as far as it came."""
         number = config.number
         used = self._used.get(number, {"seconds": 0.0, "peak_rss": 0, "facts": {}})
         known = self._epochs[number]
+        history = [known[epoch] for epoch in sorted(known)]
+        each = [self._folds[number, index] for index in range(networks)]
         return RunningTrial(
             config=config,
-            history=[known[epoch] for epoch in sorted(known)],
+            history=history,
+            networks=[[one[epoch] for epoch in sorted(one)] for one in each] if networks > 1 else [list(history)],
+            errors=[self._fold_errors.get((number, index)) for index in range(networks)],
             seconds=used["seconds"],
             peak_rss=used["peak_rss"],
             facts=dict(used["facts"]),
@@ -134,14 +158,14 @@ def taken_over(events: Sequence[dict[str, Any]], search: Search) -> list[dict[st
         same.add(event["number"])
         first += count
     # What ends a trial may depend on when it was compared: such a one is trained anew.
-    ended = {each["trial"] for each in events if each["event"] == "epochs" and each["error"] is not None}
+    ended = {each["trial"] for each in events if each["event"] in ("epochs", "fold") and each["error"] is not None}
     kept = []
     for event in events:
         kind = event["event"]
         if kind == "generation" and event["number"] in same:
             kept.append(event)
-        elif kind in ("epochs", "rung", "trial"):
+        elif kind in ("epochs", "fold", "rung", "trial"):
             number = event["trial"]
-            if number < first or (kind == "epochs" and number < trained and number not in ended):
+            if number < first or (kind in ("epochs", "fold") and number < trained and number not in ended):
                 kept.append(event)
     return kept

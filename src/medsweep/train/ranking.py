@@ -1,4 +1,4 @@
-"""Which completed trial is the best."""
+"""Which completed trial is the best, and what a trial costs."""
 
 from __future__ import annotations
 
@@ -21,3 +21,9 @@ def ranking(train: Train, outcomes: Sequence[TrialOutcome]) -> list[TrialOutcome
             each.config.number,
         ),
     )
+
+
+def cost_of(train: Train, outcome: TrialOutcome) -> float:
+    """What the smaller of two trials is told by: `train.search.cost`, or the number of parameters."""
+    name = "parameters" if train.search.cost == "none" else train.search.cost
+    return float(outcome.facts[name])

@@ -9,21 +9,24 @@ and a resumed search equals an uninterrupted one.
 from __future__ import annotations
 
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from medsweep.artifacts.run_log import RunLog
-from medsweep.artifacts.trial import Status, TrialConfig, TrialOutcome
+from medsweep.artifacts.trial import Epoch, Status, TrialConfig, TrialOutcome
 from medsweep.errors import SearchError
 from medsweep.params import Train
 from medsweep.statistics.objective import OBJECTIVES
+from medsweep.train.examples import HOLDOUT, Part, TrainingData
 from medsweep.train.executor import WorkerDied, Workers
-from medsweep.train.fit import FitAnswer, FitTask, TrainingData, fit
+from medsweep.train.fit import FitAnswer, FitTask, fit
 from medsweep.train.past import Past, RunningTrial
 from medsweep.train.ranking import ranking
+from medsweep.train.space import derived_seed
 from medsweep.train.stopping import stop_after
 from medsweep.train.study import ask_generation
 
@@ -50,6 +53,8 @@ class Search:
         checkpoints: the folder for checkpoints in use.
         workers: where trials are fitted.
         progress: who is told.
+        parts: what each network of a trial is trained and looked at with: one, or in a cross-validation one a fold.
+        predictions: the folder for what they say of what they are looked at with; None: it is not kept.
     """
 
     train: Train
@@ -59,6 +64,8 @@ class Search:
     checkpoints: Path
     workers: Workers
     progress: Progress
+    parts: tuple[Part, ...] = (HOLDOUT,)
+    predictions: Path | None = None
 
     def run(self) -> list[TrialOutcome]:
         """Every trial's outcome, in the order of their numbers.
@@ -104,7 +111,7 @@ class Search:
     def _run_generation(
         self, configs: list[TrialConfig], past: Past, reached: dict[int, list[float]]
     ) -> list[TrialOutcome]:
-        trials = [past.take_up(config) for config in configs]
+        trials = [past.take_up(config, len(self.parts)) for config in configs]
         for trial in trials:
             self.progress.segment(trial.config.number, len(trial.history))
         status: dict[int, Status] = {}
@@ -149,51 +156,122 @@ class Search:
     def _train_to(self, rung: int, trials: Iterable[RunningTrial]) -> None:
         waiting = []
         for trial in trials:
+            self._gather(trial)  # an interruption may have come between the last network and their means
             if trial.error is not None or len(trial.history) >= rung:
                 continue
-            start = self._newest_checkpoint(trial)
-            # What was trained after the checkpoint is trained again, to the same figures.
-            trial.history = [each for each in trial.history if start is not None and each.number <= start[0]]
-            waiting.append((trial, start))
+            for index, part in enumerate(self.parts):
+                if trial.errors[index] is not None or len(trial.networks[index]) >= rung:
+                    continue
+                start = self._newest_checkpoint(trial, index)
+                # What was trained after the checkpoint is trained again, to the same figures.
+                done = start[0] if start is not None else 0
+                trial.networks[index] = trial.networks[index][:done]
+                waiting.append((trial, index, part, start))
         # The slowest first (as far as is known), so that no worker waits long for the last one. Order changes nothing.
-        waiting.sort(key=lambda pair: -pair[0].seconds)
+        waiting.sort(key=lambda each: -each[0].seconds)
         tasks = [
-            FitTask(
-                config=trial.config,
-                data=self.data,
-                max_epochs=self.train.search.max_epochs,
-                until=rung,
-                start=start[1] if start else None,
-                save_to=self._checkpoint(trial.config.number, rung),
-                measure=not trial.facts,
-            )
-            for trial, start in waiting
+            self.task(trial.config, index, until=rung, start=start[1] if start else None, measure=not trial.facts)
+            for trial, index, _, start in waiting
         ]
-        for index, answer in self.workers.map_unordered(fit, tasks):
-            trial, start = waiting[index]
-            self._take(trial, answer)
+        for place, answer in self.workers.map_unordered(fit, tasks):
+            trial, index, _, start = waiting[place]
+            self._take(trial, index, answer)
             if start is not None and start[0] < rung:
                 start[1].unlink(missing_ok=True)
 
-    def _take(self, trial: RunningTrial, answer: FitAnswer | WorkerDied) -> None:
+    def task(
+        self, config: TrialConfig, index: int, *, until: int, start: Path | None, measure: bool = False
+    ) -> FitTask:
+        """Training the network `index` of a trial up to an epoch."""
+        part = self.parts[index]
+        # Folds differ in their seeds as well, so that the spread over them is that over seeds too.
+        seed = config.seed if part == HOLDOUT else derived_seed("fold", config.seed, part.repeat, part.fold)
+        return FitTask(
+            config=replace(config, seed=seed),
+            data=self.data,
+            max_epochs=self.train.search.max_epochs,
+            until=until,
+            start=start,
+            save_to=self._checkpoint(config.number, until, index),
+            measure=measure and index == 0,
+            part=part,
+            predictions=self.predictions_at(config.number, until, index),
+        )
+
+    def _take(self, trial: RunningTrial, index: int, answer: FitAnswer | WorkerDied) -> None:
         number = trial.config.number
         if isinstance(answer, WorkerDied):
             answer = FitAnswer((), answer.reason, 0.0, 0, {})
-        trial.history += answer.epochs
+        trial.networks[index] += answer.epochs
         trial.seconds += answer.seconds
         trial.peak_rss = max(trial.peak_rss, answer.peak_rss)
         trial.facts |= answer.facts
-        trial.error = answer.error
+        error = answer.error
         objective = self.train.search.objective
-        if trial.error is None and objective not in trial.history[-1].validation:
-            trial.error = f"{objective} is undefined on the validation split"
-        lines = [
-            {"number": each.number, "loss": each.loss, "accuracy": each.accuracy, "validation": dict(each.validation)}
-            for each in answer.epochs
-        ]
-        used = {"seconds": round(trial.seconds, 3), "peak_rss": trial.peak_rss, "facts": trial.facts}
-        self.log.append("epochs", trial=number, epochs=lines, used=used, error=trial.error)
+        if error is None and objective not in trial.networks[index][-1].validation:
+            error = f"{objective} is undefined on the validation split"
+        trial.errors[index] = error
+        if len(self.parts) > 1:
+            used = _used(trial)
+            self.log.append("fold", trial=number, fold=index, epochs=_lines(answer.epochs), used=used, error=error)
+        self._gather(trial)
         self.progress.segment(number, len(answer.epochs))
+
+    def _gather(self, trial: RunningTrial) -> None:
+        """Tell the epochs that all networks of a trial have come to, as their means, and why the trial failed."""
+        if trial.error is not None:
+            return
+        lengths = [len(each) for each in trial.networks]
+        ahead = [n for n, error in zip(lengths, trial.errors, strict=True) if error is None]
+        if len(set(ahead)) > 1 or (ahead and min(ahead) <= len(trial.history)):
+            return  # some are still on their way, or nothing is new
+        done = len(trial.history)
+        new = [self._mean([each[epoch] for each in trial.networks]) for epoch in range(done, min(lengths))]
+        failed = [index for index, error in enumerate(trial.errors) if error is not None]
+        if failed:
+            trial.error = trial.errors[failed[0]]
+            if len(self.parts) > 1:
+                part = self.parts[failed[0]]
+                trial.error = f"fold {part.fold + 1} of repeat {part.repeat + 1}: {trial.error}"
+        elif not new:
+            return
+        trial.history += new
+        self.log.append("epochs", trial=trial.config.number, epochs=_lines(new), used=_used(trial), error=trial.error)
+
+    def _mean(self, epochs: Sequence[Epoch]) -> Epoch:
+        """One epoch of several networks: means, and beside the objective its standard deviation over them."""
+        if len(epochs) == 1:
+            return epochs[0]
+        names = [name for name in epochs[0].validation if all(name in each.validation for each in epochs)]
+        values = {name: [each.validation[name] for each in epochs] for name in names}
+        found = {name: statistics.fmean(each) for name, each in values.items()}
+        objective = self.train.search.objective
+        if objective in values:
+            found[f"{objective}_sd"] = statistics.stdev(values[objective])
+        loss, accuracy = (statistics.fmean(getattr(each, name) for each in epochs) for name in ("loss", "accuracy"))
+        return Epoch(epochs[0].number, loss, accuracy, found)
+
+    def predictions_of(self, outcomes: Sequence[TrialOutcome]) -> list[list[Path]]:
+        """The files with what each trial's networks said in their last epoch; what was lost is trained again.
+
+        Raises:
+            SearchError: it could not be trained again.
+        """
+        wanted = [
+            (outcome.config, index, len(outcome.history)) for outcome in outcomes for index in range(len(self.parts))
+        ]
+        paths = [self.predictions_at(config.number, epochs, index) for config, index, epochs in wanted]
+        lost = [
+            self.task(config, index, until=epochs, start=None)
+            for (config, index, epochs), path in zip(wanted, paths, strict=True)
+            if path is not None and not path.is_file()
+        ]
+        for place, answer in self.workers.map_unordered(fit, lost):
+            if isinstance(answer, WorkerDied) or answer.error is not None:
+                raise SearchError(f"the predictions of {lost[place].config.title} were lost, and so is the trial.")
+        found = [path for path in paths if path is not None]
+        n = len(self.parts)
+        return [found[start : start + n] for start in range(0, len(found), n)]
 
     # -- comparing -----------------------------------------------------------------------------------------------------
 
@@ -216,25 +294,35 @@ class Search:
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
-    def _checkpoint(self, number: int, epoch: int) -> Path:
-        return self.checkpoints / f"trial-{number:05d}-epoch-{epoch:04d}.npz"
+    def _checkpoint(self, number: int, epoch: int, index: int = 0) -> Path:
+        return self.checkpoints / f"{self._name(number, epoch, index)}.npz"
+
+    def _name(self, number: int, epoch: int, index: int) -> str:
+        fold = f"-fold-{index:03d}" if len(self.parts) > 1 else ""
+        return f"trial-{number:05d}{fold}-epoch-{epoch:04d}"
+
+    def predictions_at(self, number: int, epoch: int, index: int) -> Path | None:
+        """Where what a trial's network said after an epoch lies."""
+        return self.predictions / f"{self._name(number, epoch, index)}.npy" if self.predictions is not None else None
 
     def checkpoint_of(self, outcome: TrialOutcome) -> Path:
         """Where a completed trial's last checkpoint lies while it is kept."""
         return self._checkpoint(outcome.config.number, self.train.search.max_epochs)
 
-    def _newest_checkpoint(self, trial: RunningTrial) -> tuple[int, Path] | None:
+    def _newest_checkpoint(self, trial: RunningTrial, index: int) -> tuple[int, Path] | None:
         for rung in reversed(self.train.search.rungs):
-            path = self._checkpoint(trial.config.number, rung)
-            if rung <= len(trial.history) and path.is_file():
+            path = self._checkpoint(trial.config.number, rung, index)
+            if rung <= len(trial.networks[index]) and path.is_file():
                 return rung, path
         return None
 
     def _drop_all_checkpoints(self, trial: RunningTrial, *, but: int | None) -> None:
         """Of all rungs, for an interruption may have left one beside its successor."""
+        keeps = but if self.parts == (HOLDOUT,) else None  # no model is made of the networks of folds
         for rung in self.train.search.rungs:
-            if rung != but:
-                self._checkpoint(trial.config.number, rung).unlink(missing_ok=True)
+            for index in range(len(self.parts)):
+                if rung != keeps:
+                    self._checkpoint(trial.config.number, rung, index).unlink(missing_ok=True)
 
     def _drop_checkpoints(self, outcomes: Sequence[TrialOutcome]) -> None:
         kept = {each.config.number for each in ranking(self.train, outcomes)[: self.train.search.keep_checkpoints]}
@@ -274,6 +362,17 @@ class Search:
             peak_rss=outcome.peak_rss,
             facts=dict(outcome.facts),
         )
+
+
+def _lines(epochs: Iterable[Epoch]) -> list[dict[str, Any]]:
+    return [
+        {"number": each.number, "loss": each.loss, "accuracy": each.accuracy, "validation": dict(each.validation)}
+        for each in epochs
+    ]
+
+
+def _used(trial: RunningTrial) -> dict[str, Any]:
+    return {"seconds": round(trial.seconds, 3), "peak_rss": trial.peak_rss, "facts": dict(trial.facts)}
 
 
 def _nothing_complete(outcomes: Sequence[TrialOutcome]) -> SearchError:

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.artifacts.run_log import RunLog, read_log
 from medsweep.artifacts.trained import TrainedModel
 from medsweep.artifacts.trial import TrialOutcome
-from medsweep.errors import ArtifactError, DataError, MedsweepError, SearchError
+from medsweep.errors import ArtifactError, DataError, MedsweepError
 from medsweep.layout import Layout
 from medsweep.params import Params, Train, dotted
 from medsweep.tracking.lineage import code_digest, dataset, lineage
@@ -32,15 +32,17 @@ from medsweep.tracking.progress import progress_bar
 from medsweep.tracking.system import SystemSampler
 from medsweep.train import note
 from medsweep.train.archive import Workplace, family_of
-from medsweep.train.decisions import DecisionRules
-from medsweep.train.executor import WorkerDied, Workers, local_workers
-from medsweep.train.fit import FitTask, TrainingData, fit, prepare_worker
+from medsweep.train.examples import TrainingData
+from medsweep.train.executor import local_workers
+from medsweep.train.final import build, facts_of
+from medsweep.train.fit import prepare_worker
 from medsweep.train.past import outcomes_of, stop_in
 from medsweep.train.presets import presets_in_space
-from medsweep.train.ranking import ranking
-from medsweep.train.refit import FinalModel, RefitTask, refit
+from medsweep.train.refit import FinalModel
 from medsweep.train.search import Search
+from medsweep.train.selection import Composition, Selection, Told, compose, select
 from medsweep.train.space import check_space
+from medsweep.train.validation import Validation, validation_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,6 +83,7 @@ class TrainSummary:
             f"{len(self.outcomes)} trials in {self.seconds:.0f} s: {counts}.",
             f"Winner: {config.title}, {self.manifest.objective} {self.manifest.objective_value:.4f} "
             "(chosen as the best of many, so it flatters; the test split tells).",
+            *note.selection_lines(self.manifest),
         ]
         found.append(note.calibration_line(self.manifest))
         if self.manifest.stopped:
@@ -135,24 +138,43 @@ def run(
                 console.print(f"Going on from the same search with another budget: {extended} trials are the same.")
             if on_log is not None:
                 on_log(place.log)
-            with _bar(console, params.train) as watch, local_workers(params.runtime.workers, prepare_worker) as workers:
+            networks = len(job.validation.parts)
+            with (
+                _bar(console, params.train, networks) as watch,
+                local_workers(params.runtime.workers, prepare_worker) as workers,
+            ):
                 # Nothing may follow the line `end`.
                 sampler = SystemSampler(lambda values: log.append("system", values=values), _SAMPLE_SECONDS)
                 with nullcontext() if ended else sampler:
-                    search = Search(params.train, job.data, log, past, place.checkpoints, workers, watch)
+                    search = Search(
+                        params.train,
+                        job.open_data(work),
+                        log,
+                        past,
+                        place.checkpoints,
+                        workers,
+                        watch,
+                        job.validation.parts,
+                        place.predictions,
+                    )
                     outcomes = search.run()
-                    winner = ranking(params.train, outcomes)[0]
-                    watch.end("writing the model")
-                    final = _write_model(search, winner, workers, work, layout)
+                    watch.end("choosing")
+                    told = _told(search, outcomes, job.validation)
+                    selection = select(params.train, job.train.task, told, job.validation)
+                    composition = compose(params.train, job.train.task, selection, told, job.validation)
+                    watch.say("writing the model")
+                    final = build(search, composition, told, job.validation, job.train.task, workers, work, layout)
+            winner = selection.winner
             stop = stop_in(list(read_log(place.log)))
-            manifest = job.manifest(outcomes, winner, final, stop.reason if stop else None)
+            manifest = job.manifest(outcomes, selection, composition, final, stop.reason if stop else None)
+            told.save(work / layout.trial_predictions.name, job.validation)
             write_pictures(work / "plots", params.train, outcomes, synthetic=job.train.synthetic)
             manifest.save(work / layout.trained.name)
             files.write_text(work / layout.trials.name, trials_csv(outcomes))
             _move_in(work, layout)
             seconds = time.monotonic() - started
             if not ended:
-                _log_results(log, layout, params.train, manifest, winner, outcomes, seconds)
+                _log_results(log, layout, params.train, manifest, winner, outcomes, final, seconds)
         files.copy_file(place.log, layout.search_log)
         place.finish()
     return TrainSummary(manifest, winner, outcomes, len(outcomes) - finished_before, extended, seconds)
@@ -169,6 +191,7 @@ class _Job:
     digests: Mapping[str, str]
     key: str
     family: str
+    validation: Validation
 
     @classmethod
     def open(cls, params: Params, layout: Layout) -> _Job:
@@ -176,7 +199,8 @@ class _Job:
         presets_in_space(params.train)
         train = PreparedSplit.load(layout.prepared_split("train"))
         val = PreparedSplit.load(layout.prepared_split("val"))
-        _check_splits(train, val, params.train.search.objective)
+        validation = validation_of(params.train, train, val)
+        _check_splits(train, val, params.train.search.objective, folded=validation.folds is not None)
         views = {}
         for policy in sorted({str(each) for each in params.train.space.policy} - {"none"}):
             found = AugmentedViews.load(layout.augmented_policy(policy))
@@ -197,7 +221,16 @@ class _Job:
         key = files.digest_of(digests)
         family = files.digest_of({**digests, "params": family_of(params.train)})
         data = TrainingData(layout.prepared_split("train"), layout.prepared_split("val"), layout.augmented, key)
-        return cls(params, train, val, data, digests, key, family)
+        return cls(params, train, val, data, digests, key, family, validation)
+
+    def open_data(self, work: Path) -> TrainingData:
+        """The arrays, and the folds where there are any, which every worker reads from one file."""
+        if self.validation.folds is None:
+            return self.data
+        path = work / "folds.npy"
+        with files.replacing(path) as temporary, temporary.open("wb") as stream:
+            np.save(stream, self.validation.folds, allow_pickle=False)
+        return replace(self.data, folds=path)
 
     def beginning(self, layout: Layout, tags: Mapping[str, str]) -> dict[str, Any]:
         settings = dotted(self.params)
@@ -215,13 +248,19 @@ class _Job:
         }
 
     def manifest(
-        self, outcomes: Sequence[TrialOutcome], winner: TrialOutcome, final: FinalModel, stopped: str | None
+        self,
+        outcomes: Sequence[TrialOutcome],
+        selection: Selection,
+        composition: Composition,
+        final: FinalModel,
+        stopped: str | None,
     ) -> TrainedModel:
+        winner = selection.winner
         height, width, channels = self.train.images.shape[1:]
         counts = Counter(each.status for each in outcomes)
         return TrainedModel(
             model_digest=final.digest,
-            members=(winner.config.number,),
+            members=tuple(sorted(composition.members)),
             class_names=self.train.class_names,
             task=self.train.task,
             input_shape=(height, width, channels),
@@ -241,13 +280,40 @@ class _Job:
             operating_points=final.decisions.operating_points,
             files=final.files,
             stopped=stopped,
+            selection=self._chosen(selection),
+            final=facts_of(composition, self.params.train, self.validation),
         )
 
+    def _chosen(self, selection: Selection) -> dict[str, Any]:
+        search, bias = self.params.train.search, selection.bias
+        folded = self.validation.folds is not None
+        return {
+            "validation": self.validation.kind,
+            "why": self.validation.why,
+            "folds": search.cross_validation.folds if folded else None,
+            "repeats": search.cross_validation.repeats if folded else None,
+            "choose": search.choose,
+            "best": selection.best.config.number,
+            "standard_error": selection.standard_error,
+            "value": bias.value if bias else None,
+            "corrected": bias.corrected if bias else None,
+            "low": bias.low if bias else None,
+            "high": bias.high if bias else None,
+            "inflation": bias.inflation if bias else None,
+            "compared": selection.compared,
+        }
 
-def _check_splits(train: PreparedSplit, val: PreparedSplit, objective: str) -> None:
+
+def _told(search: Search, outcomes: Sequence[TrialOutcome], validation: Validation) -> Told:
+    valued = tuple(each for each in outcomes if each.status != "failed")
+    paths = search.predictions_of(valued)
+    return Told(valued, np.stack([validation.predictions(each) for each in paths]))
+
+
+def _check_splits(train: PreparedSplit, val: PreparedSplit, objective: str, *, folded: bool) -> None:
     if train.class_names != val.class_names or train.images.shape[1:] != val.images.shape[1:]:
         raise ArtifactError("train and val were not prepared together.", where="data/prepared", fix="Run dvc repro.")
-    if objective == "val_log_loss":
+    if objective == "val_log_loss" or folded:
         return
     for k, name in enumerate(val.class_names):
         there = val.labels[:, k] == 1 if val.task == "multilabel" else val.labels == k
@@ -336,33 +402,11 @@ class _Watch:
 
 
 @contextmanager
-def _bar(console: Console, train: Train) -> Iterator[_Watch]:
+def _bar(console: Console, train: Train, networks: int) -> Iterator[_Watch]:
     with progress_bar(console) as bar:
-        total = train.search.trials * train.search.max_epochs
-        yield _Watch(bar, bar.add_task("train (epochs)", total=total, detail=""), total, train.search.max_epochs)
-
-
-def _write_model(search: Search, winner: TrialOutcome, workers: Workers, work: Path, layout: Layout) -> FinalModel:
-    checkpoint = search.checkpoint_of(winner)
-    epochs = search.train.search.max_epochs
-    if not checkpoint.is_file():  # lost between two attempts: trained again, to the same weights
-        answer = workers.run(fit, FitTask(winner.config, search.data, epochs, epochs, None, checkpoint, measure=False))
-        if isinstance(answer, WorkerDied) or answer.error is not None:
-            raise SearchError("the winner's checkpoint was lost, and it could not be trained again.")
-    task = RefitTask(
-        winner.config,
-        search.data,
-        epochs,
-        checkpoint,
-        save_to=work / layout.model.name,
-        validation=work / layout.validation.name,
-        features=work / layout.features.name,
-        rules=DecisionRules.of(search.train),
-    )
-    final = workers.run(refit, task)
-    if isinstance(final, WorkerDied):
-        raise SearchError(f"the model could not be written: {final.reason}.")
-    return final
+        epochs = train.search.max_epochs * networks
+        total = train.search.trials * epochs
+        yield _Watch(bar, bar.add_task("train (epochs)", total=total, detail=""), total, epochs)
 
 
 def write_pictures(folder: Path, train: Train, outcomes: Sequence[TrialOutcome], *, synthetic: bool) -> None:
@@ -427,7 +471,14 @@ def _csv(names: list[str], rows: list[dict[str, Any]]) -> str:
 
 def _move_in(work: Path, layout: Layout) -> None:
     """Put the finished outputs in their places: each is whole or not there."""
-    for target in (layout.model, layout.trained, layout.trials, layout.validation, layout.features):
+    for target in (
+        layout.model,
+        layout.trained,
+        layout.trials,
+        layout.trial_predictions,
+        layout.validation,
+        layout.features,
+    ):
         files.copy_file(work / target.name, target)
     files.copy_folder(work / "plots", layout.search_plots)
 
@@ -439,6 +490,7 @@ def _log_results(
     manifest: TrainedModel,
     winner: TrialOutcome,
     outcomes: Sequence[TrialOutcome],
+    final: FinalModel,
     seconds: float,
 ) -> None:
     for path in sorted(layout.search_plots.glob("*.svg")):
@@ -453,6 +505,10 @@ def _log_results(
     values = {f"best_{train.search.objective}": manifest.objective_value}
     values |= {f"n_{status}": float(count) for status, count in manifest.n_trials.items()}
     values |= {f"median_{train.search.objective}": float(np.median(objectives))}
+    for name in ("standard_error", "corrected", "inflation"):
+        if manifest.selection.get(name) is not None:
+            values[f"{name}_{train.search.objective}"] = manifest.selection[name]
+    values |= {f"model_{name}": value for name, value in final.facts.items()}
     values |= {"cpu_seconds": round(sum(each.seconds for each in outcomes), 3)}
     log.append("metrics", values=values)
     log.append("note", text=note.search_note(train, manifest, winner, outcomes))

@@ -1,0 +1,250 @@
+"""Which trial is chosen, how sure its value is, and what single network or ensemble becomes the model.
+
+All of it looks at what the trials said of the validation images (in a cross-validation: of the images of each fold when
+it was held out), never at the test split.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medsweep.artifacts import files
+from medsweep.artifacts.record import Task
+from medsweep.artifacts.trial import TrialOutcome
+from medsweep.params import Train
+from medsweep.statistics.intervals import resample_weights
+from medsweep.statistics.objective import OBJECTIVES
+from medsweep.statistics.selection import (
+    Scores,
+    SelectionBias,
+    choose,
+    resampled,
+    scores_of,
+    selection_bias,
+    standard_error,
+)
+from medsweep.statistics.temperature import fit_temperature, logits_of, tempered
+from medsweep.statistics.weighted import Floats
+from medsweep.train.ranking import cost_of, ranking
+from medsweep.train.space import derived_seed
+from medsweep.train.validation import Validation
+
+
+@dataclass(frozen=True)
+class Told:
+    """What every trial that did not fail said in its last epoch.
+
+    Args:
+        outcomes: those T trials.
+        probabilities: (T, R, N, K) float32; R is 1 but for repeated cross-validation.
+    """
+
+    outcomes: tuple[TrialOutcome, ...]
+    probabilities: NDArray[np.float32]
+
+    def save(self, path: Path, validation: Validation) -> None:
+        """Write it with the images' record ids; numpy dates the members of its archives 1980."""
+        arrays = {
+            "record_ids": validation.record_ids,
+            "labels": validation.labels,
+            "trials": np.array([each.config.number for each in self.outcomes]),
+            "epochs": np.array([len(each.history) for each in self.outcomes]),
+            "probabilities": self.probabilities,
+        }
+        if validation.folds is not None:
+            arrays["folds"] = validation.folds
+        with files.replacing(path) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, allow_pickle=False, **arrays)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The chosen trial.
+
+    Args:
+        winner: by `train.search.choose`.
+        best: the one with the best value.
+        standard_error: of the best one's value, by resampling patients; None where it cannot be told.
+        bias: how much such a choice flatters; None where it cannot be told.
+        compared: trials that the choice was made among.
+    """
+
+    winner: TrialOutcome
+    best: TrialOutcome
+    standard_error: float | None
+    bias: SelectionBias | None
+    compared: int
+
+
+def select(train: Train, task: Task, told: Told, validation: Validation) -> Selection:
+    """Choose among the completed trials."""
+    search = train.search
+    best = ranking(train, told.outcomes)[0]
+    scores = [scores_of(search.objective, task, validation.labels, each) for each in told.probabilities]
+    seed = derived_seed("selection", train.seed)
+    found = resampled(scores, validation.groups, samples=search.resamples, seed=seed)
+    place = {each.config.number: index for index, each in enumerate(told.outcomes)}
+    error = standard_error(found.drawn[place[best.config.number]])
+    winner, cost, allowed = best, None, None
+    if search.choose == "one_standard_error" and np.isfinite(error):
+        allowed = error
+        cost = np.array([cost_of(train, each) for each in told.outcomes])
+        complete = ranking(train, told.outcomes)
+        values = np.array([each.objective for each in complete], np.float64)
+        chosen = choose(
+            values,
+            search.objective,
+            cost=np.array([cost_of(train, each) for each in complete]),
+            standard_error=allowed,
+        )
+        winner = complete[chosen]
+    bias = selection_bias(
+        found, search.objective, chosen=place[winner.config.number], cost=cost, standard_error=allowed
+    )
+    return Selection(winner, best, float(error) if np.isfinite(error) else None, bias, len(told.outcomes))
+
+
+@dataclass(frozen=True)
+class Composition:
+    """Which trials the model is made of.
+
+    Args:
+        kind: single or ensemble.
+        why: the reason, for a person.
+        members: trial numbers, one as often as it weighs.
+        temperatures: of each of them that its logits are divided by before they are averaged, by number.
+        single, ensemble: what either choice is worth on images that it did not see; None where not compared.
+    """
+
+    kind: str
+    why: str
+    members: tuple[int, ...]
+    temperatures: dict[int, float] = field(default_factory=dict)
+    single: float | None = None
+    ensemble: float | None = None
+
+    @property
+    def weights(self) -> dict[int, float]:
+        """Each member's share."""
+        return {number: count / len(self.members) for number, count in sorted(Counter(self.members).items())}
+
+
+class Pool:
+    """The trials that an ensemble may be made of, their predictions as calibrated logits.
+
+    Args:
+        outcomes: the candidates, best first.
+        told: what all trials said.
+        task: binary, multiclass, multilabel or ordinal.
+        validation: what they said it of.
+        objective: what is compared.
+    """
+
+    def __init__(
+        self, outcomes: Sequence[TrialOutcome], told: Told, task: Task, validation: Validation, objective: str
+    ) -> None:
+        self.numbers = [each.config.number for each in outcomes]
+        self._task, self._validation, self.objective = task, validation, objective
+        place = {each.config.number: index for index, each in enumerate(told.outcomes)}
+        self._logits: list[Floats] = []
+        self.temperatures: list[float] = []
+        for number in self.numbers:
+            logits = logits_of(task, told.probabilities[place[number]])
+            # Losses differ in how sure they make a network: averaged as they are, the loudest would decide.
+            temperature = fit_temperature(task, validation.labels, logits[0])
+            self.temperatures.append(temperature)
+            self._logits.append(logits / temperature)
+        self._scores: dict[tuple[int, ...], Scores] = {}
+
+    def probabilities(self, members: Sequence[int]) -> Floats:
+        """(R, N, K) of the ensemble of these candidates, given by their places and as often as they weigh."""
+        mean = np.mean([self._logits[each] for each in members], axis=0)
+        return np.stack([tempered(self._task, each, 1.0) for each in mean])
+
+    def scores(self, members: Sequence[int]) -> Scores:
+        key = tuple(sorted(members))
+        if key not in self._scores:
+            found = self.probabilities(key)
+            self._scores[key] = scores_of(self.objective, self._task, self._validation.labels, found)
+        return self._scores[key]
+
+    def greedy(self, weights: Floats, most: int) -> tuple[int, ...]:
+        """Caruana et al. (2004): from the best one on add, with replacement, whatever helps most, while it helps.
+
+        Args:
+            weights: (N, 1) how often each image counts.
+            most: members in all, repetitions counted.
+        """
+        sign = 1.0 if OBJECTIVES[self.objective].direction == "maximize" else -1.0
+
+        def value(members: tuple[int, ...]) -> float:
+            found = sign * float(self.scores(members)(weights)[0])
+            return found if np.isfinite(found) else -np.inf
+
+        members: tuple[int, ...] = ()
+        reached = -np.inf
+        while len(members) < most:
+            tried = [(value((*members, each)), -each) for each in range(len(self.numbers))]
+            best, place = max(tried)
+            if best <= reached:
+                break
+            members, reached = (*members, -place), best
+        return members or (0,)
+
+
+def compose(train: Train, task: Task, selection: Selection, told: Told, validation: Validation) -> Composition:
+    """The single network or the ensemble, by `train.final.kind`.
+
+    `auto` takes the ensemble where it is worth more than the single network on images that neither was chosen by: both
+    are chosen anew in each resample of the patients, and looked at on those that were not drawn.
+    """
+    final, search = train.final, train.search
+    single = selection.winner.config.number
+    if final.kind == "single" or final.members == 1:
+        return Composition("single", "train.final asks for a single network", (single,))
+    if final.kind == "auto" and search.choose == "one_standard_error":
+        return Composition("single", "the smallest model is asked for (train.search.choose)", (single,))
+    candidates = ranking(train, told.outcomes)[: final.members]
+    pool = Pool(candidates, told, task, validation, search.objective)
+    members = pool.greedy(np.ones((len(validation.labels), 1)), final.members)
+    numbers = tuple(pool.numbers[each] for each in members)
+    temperatures = dict(zip(pool.numbers, pool.temperatures, strict=True))
+    if len(set(members)) == 1:
+        why = "no mean of several networks was better on validation than the best one"
+        return Composition("single", why, (single,))
+    if final.kind == "ensemble":
+        return Composition("ensemble", "train.final.kind: ensemble", numbers, temperatures)
+    seed = derived_seed("ensemble", train.seed)
+    one, many = _worth(pool, validation, final.members, samples=final.resamples, seed=seed)
+    sign = 1.0 if OBJECTIVES[search.objective].direction == "maximize" else -1.0
+    shown = f"{search.objective} on images that the choice did not see: ensemble {many:.4f}, single {one:.4f}"
+    if np.isfinite(many) and sign * many > sign * one:
+        return Composition("ensemble", shown, numbers, temperatures, one, many)
+    return Composition("single", shown, (single,), {}, *(x if np.isfinite(x) else None for x in (one, many)))
+
+
+def _worth(pool: Pool, validation: Validation, most: int, *, samples: int, seed: int) -> tuple[float, float]:
+    """What choosing the best candidate, and what choosing an ensemble, is worth on images that were not drawn."""
+    single = range(len(pool.numbers))
+    values: list[tuple[float, float]] = []
+    for block in resample_weights(validation.groups, samples=samples, seed=seed):
+        for column in range(block.shape[1]):
+            drawn = block[:, column : column + 1]
+            left = (drawn == 0).astype(np.float64)
+            each = np.array([pool.scores((index,))(drawn)[0] for index in single])
+            index = choose(each, pool.objective)
+            if index < 0:
+                continue
+            pair = (pool.scores((index,))(left)[0], pool.scores(pool.greedy(drawn, most))(left)[0])
+            if np.isfinite(pair).all():
+                values.append((float(pair[0]), float(pair[1])))
+    if not values:
+        return float("nan"), float("nan")
+    one, many = np.mean(values, axis=0)
+    return float(one), float(many)
