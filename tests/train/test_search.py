@@ -24,7 +24,7 @@ from medsweep.train.examples import HOLDOUT, Part, TrainingData
 from medsweep.train.executor import WorkerDied
 from medsweep.train.fit import FitAnswer, FitTask
 from medsweep.train.past import outcomes_of, taken_over
-from medsweep.train.ranking import ranking
+from medsweep.train.ranking import on_front, ranking
 from medsweep.train.search import Search
 from medsweep.train.stage import trials_csv
 from medsweep.train.study import ask_generation
@@ -484,3 +484,33 @@ def test_a_search_that_no_longer_improves_ends_with_its_reason(
         assert told(outcomes) == told(expected[:ends])
         assert [each["kind"] for each in stops(work)] == (["patience"] if ends < 24 else [])
     assert len(run(patient(4, 0.0), tmp_path / "4-0.0")[0]) < 24, "choose others: none of these ends early"
+
+
+def test_where_cost_is_searched_for_a_cheaper_trial_goes_on(
+    small_params: Callable[..., Params], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values fall and costs rise with the number: without cost half is pruned, with it each is on the front but none
+    is when costs fall too."""
+    monkeypatch.setitem(globals(), "FAILS", {})
+    monkeypatch.setitem(globals(), "DIES", {})
+
+    def by_number(task: FitTask, number: int) -> Epoch:
+        value = 0.9 - 0.1 * task.config.number
+        return Epoch(number, value, 0.5, {"val_log_loss": value, "val_auroc": 0.5, "val_accuracy": 0.5})
+
+    monkeypatch.setitem(globals(), "epoch_of", by_number)
+    statuses = {}
+    for cost in ("none", "parameters", "multiply_adds"):
+        train = small_params(search={"trials": 4, "generation": 4, "cost": cost}).train
+        outcomes, _ = run(train, tmp_path / cost)
+        statuses[cost] = [each.status for each in outcomes]
+    assert statuses["none"] == ["pruned", "pruned", "pruned", "complete"]
+    assert statuses["parameters"] == ["complete"] * 4, "10 + number: better and dearer"
+    assert statuses["multiply_adds"] == statuses["none"], "all cost the same"
+
+
+def test_the_front() -> None:
+    values, costs = [0.9, 0.8, 0.8, 0.95, 0.9], [2.0, 1.0, 3.0, 9.0, 2.0]
+    front = [on_front(each, values, costs, maximize=True) for each in range(5)]
+    assert front == [True, True, False, True, True], "equals do not part each other"
+    assert [on_front(each, values, costs, maximize=False) for each in range(5)] == [False, True, False, False, False]

@@ -144,6 +144,25 @@ def test_a_trial_whose_objective_was_undefined_can_be_told(train: Train) -> None
     assert len(ask_generation(train, outcomes, 1, 4)) == 4
 
 
+def test_cost_is_a_second_objective_of_what_was_not_measured_by_a_clock(small_params: Callable[..., Params]) -> None:
+    def facts(outcome: TrialOutcome, latency: float) -> TrialOutcome:
+        parameters = 10.0 + outcome.config.number
+        return replace(
+            outcome, facts={"parameters": parameters, "multiply_adds": 7 * parameters, "latency_ms": latency}
+        )
+
+    for cost, second in (("parameters", 10.0), ("multiply_adds", 70.0), ("latency_ms", 70.0)):
+        train = small_params(search={"startup_trials": 4, "cost": cost}).train
+        outcomes = [facts(each, 1.0) for each in searched(train, generations=1, count=8)]
+        study = study_of(train, outcomes)
+        assert [each.name for each in study.directions] == ["MINIMIZE", "MINIMIZE"]
+        assert study.trials[0].values == [outcomes[0].objective, second]
+        # What is pruned counts too, what failed does not.
+        assert [each.state.name for each in study.trials[:3]] == ["COMPLETE", "COMPLETE", "FAIL"]
+        slower = [facts(each, 9.0) for each in outcomes]
+        assert ask_generation(train, outcomes, 1, 3) == ask_generation(train, slower, 1, 3)
+
+
 def test_exports_a_plain_optuna_database(train: Train, tmp_path: Path) -> None:
     outcomes = searched(train, generations=1)
     for _ in range(2):  # the second time it replaces the first

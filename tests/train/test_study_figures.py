@@ -22,6 +22,7 @@ PICTURES = {
     "slices.svg",
     "parallel_coordinates.svg",
     "importance.svg",
+    "pareto.svg",
 }
 WRITTEN = PICTURES | {"importance.csv"}
 
@@ -33,7 +34,8 @@ def outcome_of(config: TrialConfig) -> TrialOutcome:
     history = tuple(Epoch(n, 1.0, 0.5, {"val_log_loss": value + 0.1 / n}) for n in range(1, epochs + 1))
     objective = history[-1].validation["val_log_loss"] if history else None
     error = "out of memory" if status == "failed" else None
-    return TrialOutcome(config, status, objective, history, 1.0, 1, None, error)
+    facts = {"parameters": 100.0 * (1 + config.number), "multiply_adds": 5e4 / (1 + config.number)}
+    return TrialOutcome(config, status, objective, history, 1.0, 1, None, error, facts if history else {})
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +102,14 @@ def test_optimizers_by_losses_tell_the_spread_of_each_pair(
     apart = drawn(tmp_path / "apart", train, [one, other])["optimizers_losses.svg"]
     alike = drawn(tmp_path / "alike", train, [one, replace(other, objective=one.objective)])["optimizers_losses.svg"]
     assert apart != alike and b"1 tried pairs" in apart
+
+
+def test_the_front_is_told_in_words(
+    small_params: Callable[..., Params], outcomes: list[TrialOutcome], tmp_path: Path
+) -> None:
+    for cost, unit in (("none", "parameters"), ("latency_ms", "multiply-adds")):
+        train = small_params(search={"cost": cost}).train
+        picture = drawn(tmp_path / cost, train, outcomes)["pareto.svg"].decode()
+        complete = [each for each in outcomes if each.status == "complete"]
+        best = min(complete, key=lambda each: each.objective or 0.0)
+        assert unit in picture and f"trial {best.config.number}: " in picture

@@ -1,9 +1,10 @@
 """The search: generations of trials, compared at rungs, each fact logged before it is acted on.
 
 Successive halving (Jamieson & Talwalkar, 2016) inside generations: all trials of a generation train to the first rung;
-a trial goes on if its value is among the best 1/reduction_factor of all that ever reached the rung. Everything is
-decided in the order of trial numbers, so the outcome does not depend on how many workers there are or which is faster,
-and a resumed search equals an uninterrupted one.
+a trial goes on if its value is among the best 1/reduction_factor of all that ever reached the rung (or, where cost is
+searched for, if none of them was as good and cheaper). Everything is decided in the order of trial numbers, so the
+outcome does not depend on how many workers there are or which is faster, and a resumed search equals an uninterrupted
+one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +26,7 @@ from medsweep.train.examples import HOLDOUT, Part, TrainingData
 from medsweep.train.executor import WorkerDied, Workers
 from medsweep.train.fit import FitAnswer, FitTask, fit
 from medsweep.train.past import Past, RunningTrial
-from medsweep.train.ranking import ranking
+from medsweep.train.ranking import on_front, ranking, searched_cost
 from medsweep.train.space import derived_seed
 from medsweep.train.stopping import stop_after
 from medsweep.train.study import ask_generation
@@ -39,6 +40,14 @@ class Progress(Protocol):
 
     def finished(self, outcome: TrialOutcome, best: TrialOutcome | None) -> None:
         """A trial is done, and which is the best so far."""
+
+
+@dataclass
+class _Reached:
+    """All that ever reached a rung: their values there, and their costs where they are searched for."""
+
+    values: list[float] = field(default_factory=list)
+    costs: list[float | None] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class Search:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         past = Past(self.events)
         outcomes: list[TrialOutcome] = []
-        reached: dict[int, list[float]] = defaultdict(list)
+        reached: dict[int, _Reached] = defaultdict(_Reached)
         generation = 0
         while len(outcomes) < search.trials and not self._ends(past, outcomes, generation):
             configs = past.generation(generation)
@@ -109,7 +118,7 @@ class Search:
         return True
 
     def _run_generation(
-        self, configs: list[TrialConfig], past: Past, reached: dict[int, list[float]]
+        self, configs: list[TrialConfig], past: Past, reached: dict[int, _Reached]
     ) -> list[TrialOutcome]:
         trials = [past.take_up(config, len(self.parts)) for config in configs]
         for trial in trials:
@@ -127,14 +136,18 @@ class Search:
                 else:
                     values[trial.config.number] = self._value(trial, rung)
             last = rung == self.train.search.max_epochs
-            reached[rung] += values.values()
-            bar = self._bar(reached[rung])
+            here = reached[rung]
+            places = {number: len(here.values) + index for index, number in enumerate(values)}
+            costs = {each.config.number: searched_cost(self.train, each.facts) for each in alive if each.facts}
+            here.values += values.values()
+            here.costs += [costs[number] for number in values]
+            bar = self._bar(here.values)
             survivors = []
             for trial in alive:
                 number = trial.config.number
                 if number not in values:
                     continue
-                stays = last or not self._better(bar, values[number])
+                stays = last or not self._better(bar, values[number]) or self._is_cheap(here, places[number])
                 if not past.has_rung(number, rung):
                     decision = "promoted" if stays else "pruned"
                     self.log.append("rung", trial=number, epoch=rung, value=values[number], decision=decision)
@@ -280,6 +293,11 @@ class Search:
 
     def _better(self, first: float, second: float) -> bool:
         return first > second if self._maximize else first < second
+
+    def _is_cheap(self, here: _Reached, place: int) -> bool:
+        """Whether a trial goes on because it is on the front of value and cost, where cost is searched for."""
+        costs = [each for each in here.costs if each is not None]
+        return bool(costs) and on_front(place, here.values, costs, maximize=self._maximize)
 
     @property
     def _maximize(self) -> bool:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medsweep.artifacts.trial import TrialConfig, TrialOutcome
 from medsweep.errors import MedsweepError
 from medsweep.params import Train
 from medsweep.statistics.objective import OBJECTIVES
 from medsweep.train.presets import presets_in_space
+from medsweep.train.ranking import searched_cost
 from medsweep.train.space import configure, derived_seed, distributions, draw
 
 if TYPE_CHECKING:
@@ -48,9 +49,8 @@ def study_of(
         group=True,  # the space is conditional: an optimizer's settings exist only where it is chosen
         constant_liar=True,
     )
-    study = optuna.create_study(
-        storage=storage, sampler=sampler, study_name=name, direction=OBJECTIVES[train.search.objective].direction
-    )
+    directions = [OBJECTIVES[train.search.objective].direction, *(["minimize"] if train.search.cost != "none" else [])]
+    study = optuna.create_study(storage=storage, sampler=sampler, study_name=name, directions=directions)
     study.add_trials([_frozen(train, outcome) for outcome in outcomes])
     return study
 
@@ -100,13 +100,20 @@ def _frozen(train: Train, outcome: TrialOutcome) -> optuna.trial.FrozenTrial:
     values = outcome.config.dotted()
     asked = distributions(train.space, values)
     state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[outcome.status]
+    told: dict[str, Any] = {}
+    if train.search.cost == "none":
+        told["value"] = outcome.objective if outcome.status == "complete" else None
+        told["intermediate_values"] = {
+            each.number: each.validation[objective] for each in outcome.history if objective in each.validation
+        }
+    elif outcome.status != "failed":
+        # Of several objectives Optuna knows no pruned trials: such a one counts with what it had come to.
+        state = TrialState.COMPLETE
+        told["values"] = [outcome.objective, searched_cost(train, outcome.facts)]
     return optuna.create_trial(
         state=state,
-        value=outcome.objective if outcome.status == "complete" else None,
         params={name: values[name] for name in asked},
         distributions=asked,
-        intermediate_values={
-            each.number: each.validation[objective] for each in outcome.history if objective in each.validation
-        },
         user_attrs={"error": outcome.error} if outcome.error else {},
+        **told,
     )

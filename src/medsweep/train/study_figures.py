@@ -14,6 +14,7 @@ from medsweep.artifacts.trial import TrialOutcome
 from medsweep.drawing.figure import Signature, bare, figure
 from medsweep.params import Train
 from medsweep.statistics.objective import OBJECTIVES
+from medsweep.train.ranking import cost_name, on_front
 from medsweep.train.space import PREFIX
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def draw_all(folder: Path, train: Train, outcomes: Sequence[TrialOutcome], *, sy
     _slices(folder / "slices.svg", known, outcomes, train.search.objective)
     _parallel(folder / "parallel_coordinates.svg", known, train, outcomes)
     _importance(folder / "importance.svg", known, train, shares)
+    _pareto(folder / "pareto.svg", known, train, outcomes)
     lines = [f"{name},{share!r}" for name, share in shares.items()]
     files.write_text(folder / "importance.csv", "\n".join(["hyperparameter,share", *lines]) + "\n")
 
@@ -108,6 +110,47 @@ def _curves(path: Path, known: Signature, train: Train, outcomes: Sequence[Trial
         for rung in train.search.rungs:
             axes.axvline(rung, color="#dddddd", linewidth=0.8, zorder=1)
         axes.set(xlabel="epoch", ylabel=objective, title="Learning curves (blue: completed, grey: stopped at a rung)")
+
+
+_COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds for one image"}
+
+
+def _pareto(path: Path, known: Signature, train: Train, outcomes: Sequence[TrialOutcome]) -> None:
+    """The objective against what a trial costs, and the front: of these none was as good and cheaper.
+
+    Multiply-adds stand for a latency: measured again it would be another picture.
+    """
+    cost = "multiply_adds" if train.search.cost == "latency_ms" else cost_name(train)
+    objective = train.search.objective
+    there = [each for each in _valued(outcomes) if cost in each.facts]
+    complete = [each for each in there if each.status == "complete"]
+    values, costs = [_value(each) for each in complete], [each.facts[cost] for each in complete]
+    places = [n for n in range(len(complete)) if on_front(n, values, costs, maximize=_maximize(train))]
+    front = sorted((complete[n] for n in places), key=lambda each: each.facts[cost])
+    steps = "; ".join(f"trial {each.config.number}: {each.facts[cost]:,.0f}, {_value(each):.4f}" for each in front)
+    alt = f"{objective} against {_COSTS[cost]}. On the front, from cheap to dear: {steps or 'nothing was completed'}."
+    with _drawing(path, known, alt, 7.0, 4.2) as (_, axes):
+        for status in ("pruned", "complete"):
+            chosen = [each for each in there if each.status == status]
+            if chosen:
+                axes.scatter(
+                    [each.facts[cost] for each in chosen],
+                    [_value(each) for each in chosen],
+                    s=26,
+                    color=_COLOURS[status],
+                    label=f"{status} ({len(chosen)})",
+                    zorder=3,
+                )
+        if front:
+            xs, ys = [each.facts[cost] for each in front], [_value(each) for each in front]
+            axes.step(xs, ys, where="post", color=_ACCENT, label="front (completed)", zorder=2)
+            for each, x, y in zip(front, xs, ys, strict=True):
+                number = str(each.config.number)
+                axes.annotate(number, (x, y), fontsize=8, xytext=(4, 5), textcoords="offset points")
+        if there:
+            axes.set_xscale("log")
+            axes.legend(frameon=False, loc="best")
+        axes.set(xlabel=_COSTS[cost], ylabel=objective, title=f"What {objective} costs (numbers are trials)")
 
 
 def _optimizers_by_losses(path: Path, known: Signature, train: Train, outcomes: Sequence[TrialOutcome]) -> None:
@@ -300,7 +343,8 @@ def importances(train: Train, outcomes: Sequence[TrialOutcome]) -> dict[str, flo
         # Stopped trials count with the value they had: few trials are ever completed.
         study = study_of(train, [*_as_complete(outcomes)])
         try:
-            return dict(optuna.importance.get_param_importances(study))
+            first = None if len(study.directions) == 1 else (lambda trial: trial.values[0])
+            return dict(optuna.importance.get_param_importances(study, target=first))
         except (ValueError, RuntimeError):
             # Optuna refuses where all values are equal.
             return {}
