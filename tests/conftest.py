@@ -151,6 +151,7 @@ def small_mapping(default_params: dict[str, Any]) -> Callable[..., dict[str, Any
         found["augment"] |= {"views": 2, "policies": copy.deepcopy(SMALL_POLICIES)}
         found["train"]["search"] = SMALL_SEARCH | (search or {})
         found["train"]["final"] = SMALL_FINAL | (final or {})
+        found["train"]["warm_start"] = None
         found["train"]["space"] = copy.deepcopy(SMALL_SPACE) | (space or {})
         return found
 

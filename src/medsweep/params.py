@@ -332,6 +332,13 @@ class Final(Section):
     refit: Literal["auto", "always"]
 
 
+class WarmStart(Section):
+    """A trained model whose weights networks begin with; the SHA-256 makes another file another parameter."""
+
+    path: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class Train(Section):
     """Stage 3."""
 
@@ -341,6 +348,7 @@ class Train(Section):
     operating_points: OperatingPoints
     search: Search
     final: Final
+    warm_start: WarmStart | None
     space: Space
 
 

@@ -15,12 +15,13 @@ import pytest
 from rich.console import Console
 
 from medsweep.artifacts.augmented import AugmentedViews, write_views
+from medsweep.artifacts.files import digest_file
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.artifacts.run_log import read_log
 from medsweep.artifacts.trained import TrainedModel
 from medsweep.errors import ArtifactError, DataError, MedsweepError, ParamsError
 from medsweep.layout import Layout
-from medsweep.params import Params
+from medsweep.params import Params, WarmStart
 from medsweep.train import stage, study_figures
 
 Written = Callable[..., Params]
@@ -201,6 +202,25 @@ def refused(params: Params, layout: Layout, kind: type[MedsweepError]) -> str:
 def test_refuses_an_unknown_optimizer_before_reading_anything(write_project: Written, tmp_path: Path) -> None:
     params = write_project(tmp_path, space={"optimizer": {"adamm": {"learning_rate": 0.1}}})
     assert "train.space.optimizer.adamm" in refused(params, Layout.find(tmp_path), ParamsError)
+
+
+def test_refuses_another_file_to_begin_with_than_was_named(fresh: tuple[Params, Layout]) -> None:
+    params, layout = fresh
+    weights = layout.root / "earlier.keras"
+
+    def of(path: str) -> Params:
+        known = WarmStart(path=path, sha256="0" * 64)
+        return params.model_copy(update={"train": params.train.model_copy(update={"warm_start": known})})
+
+    assert "does not exist" in refused(of("nowhere.keras"), layout, ArtifactError)
+    weights.write_bytes(b"a model")
+    said = refused(of("earlier.keras"), layout, ArtifactError)
+    assert digest_file(weights) in said and "train.warm_start.sha256" in said
+    right = WarmStart(path="earlier.keras", sha256=digest_file(weights))
+    other = params.model_copy(update={"train": params.train.model_copy(update={"warm_start": right})})
+    job, plain = (stage._Job.open(each, layout) for each in (other, params))
+    assert job.digests["warm_start"] == right.sha256 and job.data.warm_start == weights
+    assert job.key != plain.key and job.family != plain.family and "warm_start" not in plain.digests
 
 
 def test_refuses_arrays_that_were_changed(fresh: tuple[Params, Layout]) -> None:

@@ -37,6 +37,7 @@ class TrainingData:
     augmented: Path
     digest: str
     folds: Path | None = None
+    warm_start: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from medsweep.train.optimizers import (
 )
 from medsweep.train.schedules import multiplier
 from medsweep.train.space import derived_seed
+from medsweep.train.warm_start import take_over
 
 if TYPE_CHECKING:
     import keras
@@ -207,7 +208,7 @@ def _network(task: FitTask) -> _Network:
         import keras
 
         keras.backend.clear_session()
-    network = _Network(task.config, arrays, task.max_epochs)
+    network = _Network(task.config, arrays, task.max_epochs, task.data.warm_start)
     _OPEN_NETWORKS[key] = network
     return network
 
@@ -246,7 +247,7 @@ def build_trial_network(config: TrialConfig, train: PreparedSplit | Examples) ->
 class _Network:
     """One trial's network with its optimizer and traced steps."""
 
-    def __init__(self, config: TrialConfig, arrays: OpenData, max_epochs: int) -> None:
+    def __init__(self, config: TrialConfig, arrays: OpenData, max_epochs: int, warm_start: Path | None = None) -> None:
         self.config = config
         self.arrays = arrays
         self.max_epochs = max_epochs
@@ -254,6 +255,7 @@ class _Network:
         self._seen: tuple[int, NDArray[np.float64]] | None = None
         train = arrays.train
         self.model = build_trial_network(config, train)
+        self._warm = None if warm_start is None else take_over(self.model, warm_start)
         self._logits = logits_model(self.model)
         row = OPTIMIZERS[config.optimizer.name]
         self._optimizer = build_optimizer(
@@ -506,7 +508,8 @@ class _Network:
             start = time.perf_counter()
             np.asarray(forward(image))
             times.append(time.perf_counter() - start)
-        return {
+        warm = {} if self._warm is None else {"warm_parameters": float(self._warm)}
+        return warm | {
             "parameters": float(measured.count_params()),
             "multiply_adds": float(multiply_adds(measured)),
             "file_bytes": float(size),

@@ -26,7 +26,7 @@ from medsweep.artifacts.trained import TrainedModel
 from medsweep.artifacts.trial import TrialOutcome
 from medsweep.errors import ArtifactError, DataError, MedsweepError
 from medsweep.layout import Layout
-from medsweep.params import Params, Train, dotted
+from medsweep.params import Params, Train, WarmStart, dotted
 from medsweep.tracking.lineage import code_digest, dataset, lineage
 from medsweep.tracking.progress import progress_bar
 from medsweep.tracking.system import SystemSampler
@@ -217,10 +217,13 @@ class _Job:
             "augmented": files.digest_of(views),
             "params": files.digest_of(params.train.model_dump()),
             "code": code_digest(_CODE),
+            **({"warm_start": params.train.warm_start.sha256} if params.train.warm_start else {}),
         }
         key = files.digest_of(digests)
         family = files.digest_of({**digests, "params": family_of(params.train)})
         data = TrainingData(layout.prepared_split("train"), layout.prepared_split("val"), layout.augmented, key)
+        if params.train.warm_start is not None:
+            data = replace(data, warm_start=_warm_start(layout, params.train.warm_start))
         return cls(params, train, val, data, digests, key, family, validation)
 
     def open_data(self, work: Path) -> TrainingData:
@@ -302,6 +305,20 @@ class _Job:
             "inflation": bias.inflation if bias else None,
             "compared": selection.compared,
         }
+
+
+def _warm_start(layout: Layout, known: WarmStart) -> Path:
+    path = layout.root / known.path
+    if not path.is_file():
+        raise ArtifactError("does not exist.", where=f"train.warm_start.path: {known.path}")
+    found = files.digest_file(path)
+    if found != known.sha256:
+        raise ArtifactError(
+            f"is another file: its SHA-256 is {found}.",
+            where=f"train.warm_start.path: {known.path}",
+            fix="If it is the right one, write that into train.warm_start.sha256.",
+        )
+    return path
 
 
 def _told(search: Search, outcomes: Sequence[TrialOutcome], validation: Validation) -> Told:
