@@ -15,6 +15,7 @@ from medsweep.artifacts.files import digest_file
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.artifacts.trial import Named, TrialConfig
 from medsweep.artifacts.validation import ValidationPredictions
+from medsweep.explain.graph import members_of
 from medsweep.params import OperatingPoints, Params
 from medsweep.statistics.features import mahalanobis
 from medsweep.statistics.metrics import evaluate_all
@@ -207,6 +208,8 @@ def test_an_ensemble_is_one_network_of_built_in_layers(
     found = model.predict(np.asarray(val.images), verbose=0)
     expected = np.exp(sum(seen) / finals[0].calibration.temperature)
     np.testing.assert_allclose(found, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)
+    # Explanations look at each member by itself.
+    assert [each.layer for each in members_of(model)] == ["member1_stage2_2_conv", "member2_stage1_2_conv"]
     # But for the second bias of the layer 'logits', which is added to the first.
     assert finals[0].facts["parameters"] == parameters - 3
     assert finals[0].facts["file_bytes"] == (tmp_path / "a/model.keras").stat().st_size

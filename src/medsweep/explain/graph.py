@@ -69,10 +69,23 @@ def members_of(model: keras.Model) -> list[MemberGraph]:
             continue
         if any(_link(steps[each], classes) for each in before if not _learned_after(steps, made, each, index)):
             continue  # a calibration of members that were found already
-        found.append(_member(pixels, steps, sorted(before), step, link))
+        found += [_member(pixels, steps, sorted(own), step, link) for own in _branches(steps, made, before)]
     if not found:
         raise _unfit(model, "has no softmax or sigmoid over its classes at its end")
     return found
+
+
+def _branches(steps: Sequence[Step], made: dict[int, int], before: set[int]) -> list[set[int]]:
+    """What leads to the classes; where several networks' features stand side by side before one last layer (train's
+    ensembles), each network by itself: the gradient of the classes' logits goes through its own part of that layer."""
+    import keras
+
+    for each in sorted(before, reverse=True):
+        step = steps[each]
+        if isinstance(step.layer, keras.layers.Concatenate) and len(step.output.shape) == 2:
+            ends = [made[id(tensor)] for tensor in step.inputs]
+            return [{end, *_ancestors(steps, made, end)} for end in ends]
+    return [before]
 
 
 def _member(pixels: Tensor, steps: Sequence[Step], before: Sequence[int], last: Step, link: Link) -> MemberGraph:

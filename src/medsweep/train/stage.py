@@ -263,7 +263,7 @@ class _Job:
         counts = Counter(each.status for each in outcomes)
         return TrainedModel(
             model_digest=final.digest,
-            members=tuple(sorted(composition.members)),
+            members=tuple(composition.weights),
             class_names=self.train.class_names,
             task=self.train.task,
             input_shape=(height, width, channels),

@@ -112,6 +112,10 @@ def _software(inputs: ReportInputs) -> str:
 
 
 def _initialization(inputs: ReportInputs) -> str:
+    if "warm_start" in inputs.manifest.digests:
+        return (
+            f"Layers of an earlier model (SHA-256 {inputs.manifest.digests['warm_start']}) where they fit, else random."
+        )
     return (
         "Random (He, or Glorot for sigmoid and tanh), from a seed that is drawn anew for each trial; no pre-training."
     )
@@ -120,7 +124,9 @@ def _initialization(inputs: ReportInputs) -> str:
 def _ensembling(inputs: ReportInputs) -> str:
     members = inputs.manifest.members
     if len(members) > 1:
-        return f"The probabilities of {len(members)} networks (trials {', '.join(map(str, members))}) are averaged."
+        return (
+            f"The logits of {len(members)} trials' networks ({', '.join(map(str, members))}) are averaged, calibrated."
+        )
     return "No ensemble: the model is one network."
 
 

@@ -166,9 +166,10 @@ def architecture(inputs: ReportInputs) -> str:
     settings = ", ".join(f"{name.removeprefix(head)} {value}" for name, value in trial.items() if name.startswith(head))
     facts = (("parameters", "weights"), ("multiply_adds", "multiply-adds an image"))
     sizes = ", ".join(f"{cell(int(manifest.facts[name]))} {unit}" for name, unit in facts if name in manifest.facts)
+    networks = manifest.final.get("networks", len(manifest.members))
     members = (
-        f"the mean of {len(manifest.members)} networks (trials {', '.join(map(str, manifest.members))})"
-        if len(manifest.members) > 1
+        f"the mean of {networks} networks (trials {', '.join(map(str, manifest.members))})"
+        if networks > 1
         else f"one network (trial {manifest.members[0]})"
     )
     return (
