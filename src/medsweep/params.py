@@ -436,6 +436,13 @@ class Abstention(Section):
     coverages: Annotated[list[Rate], Field(min_length=1)]
 
 
+class DrawnImages(Section):
+    """How many test images a part works on that shows each one many times, and which."""
+
+    images: Annotated[int, Field(ge=10, le=1_000_000)]
+    seed: Seed
+
+
 class Evaluate(Section):
     """Stage 4."""
 
@@ -449,6 +456,8 @@ class Evaluate(Section):
     decision_curve: DecisionCurve
     conformal: Conformal
     abstention: Abstention
+    robustness: DrawnImages
+    out_of_distribution: DrawnImages
 
 
 class Params(Section):

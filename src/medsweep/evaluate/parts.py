@@ -23,6 +23,8 @@ from medsweep.evaluate.calibration import calibration
 from medsweep.evaluate.conformal import conformal
 from medsweep.evaluate.decision_curve import decision_curve
 from medsweep.evaluate.operating_points import operating_points
+from medsweep.evaluate.out_of_distribution import out_of_distribution
+from medsweep.evaluate.robustness import robustness
 from medsweep.layout import Layout
 from medsweep.params import Params
 
@@ -82,6 +84,8 @@ PARTS: dict[str, Part] = {
     "calibration": calibration,
     "conformal": conformal,
     "abstention": abstention,
+    "robustness": robustness,
+    "out_of_distribution": out_of_distribution,
     explanations.NAME: explanations.explanations,
 }
 """The parts by name, in the order of the report. `evaluate.parts` lists those to run."""
