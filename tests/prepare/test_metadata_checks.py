@@ -78,10 +78,12 @@ def test_clean_data_give_no_alarm_and_the_figures_are_told(table):
     assert all(each["auroc"] < 0.7 for each in found["notes"]["shortcuts"]["figures"]["fields"])
 
 
-def test_a_class_from_one_scanner_is_named_with_its_auroc(table):
+def test_a_class_from_one_scanner_is_named_with_its_auroc(table, project):
     found = table(scanner=lambda label, rng: "AB"[label if rng.random() < 0.9 else 1 - label])
     assert set(guilty(found)) == {"column scanner"}
     assert 0.8 < guilty(found)["column scanner"] < 1.0
+    page = project.layout.data_quality_page.read_text()
+    assert "AUROC of the field alone" in page and page.count("<img") == page.count("alt=")
     message = found["findings"]["shortcuts"]["message"]
     assert message.startswith("1 field of metadata predicts the label: column scanner (AUROC 0.")
 

@@ -111,6 +111,7 @@ def test_the_stage_warns_lists_the_files_and_shows_the_pair(project, originals):
     summary = stage.run(project.params, project.layout, project.console)
     assert any(each.startswith("1 group of near-identical images lies in more") for each in summary.warnings)
     assert "secret-0.png" in project.output.getvalue() and "secret-copy.jpg" in project.output.getvalue()
+    assert "two images of each side by side" in project.layout.data_quality_page.read_text()
     listed = (project.layout.private / "findings.csv").read_text()
     assert "near_duplicates" in listed and "secret-copy.jpg" in listed
     assert not any(b"secret" in content for content in project.outputs().values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,36 @@ def size_histogram(heights: NDArray[np.int32], widths: NDArray[np.int32]) -> str
     axes.set_xlabel("Original size (pixels)")
     axes.set_ylabel("Images")
     axes.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def bars(values: Mapping[str, float], *, threshold: float, axis: str, marked: Collection[str]) -> str:
+    """An SVG with a bar a name, from 0.5 to 1, and a line at the threshold; those that are marked in orange."""
+    figure, axes = _figure()
+    figure.set_size_inches(6.2, 0.9 + 0.22 * len(values))
+    names = [name if len(name) <= 40 else f"{name[:39]}…" for name in values]
+    widths = [max(0.0, value - 0.5) for value in values.values()]
+    colours = [_COLOURS[1] if name in marked else _COLOURS[0] for name in values]
+    axes.barh(range(len(names)), widths, left=0.5, color=colours)
+    for place, value in enumerate(values.values()):
+        axes.text(max(value, 0.5) + 0.005, place, f"{value:.2f}", va="center", fontsize=7, color=_INK)
+    axes.axvline(threshold, color=_INK, linestyle="--", linewidth=0.8)
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlim(0.5, 1.06)
+    axes.set_xlabel(axis)
+    return _svg(figure)
+
+
+def histogram(title: str, edges: NDArray[np.float64], shares: Mapping[str, NDArray[np.float64]]) -> str:
+    """An SVG with a line a group: the share of its images in each bin."""
+    figure, axes = _figure()
+    for index, (name, values) in enumerate(shares.items()):
+        colour, line = _COLOURS[index % len(_COLOURS)], _LINES[index % len(_LINES)]
+        axes.stairs(100 * values, edges, label=name, color=colour, linestyle=line, linewidth=1.4)
+    axes.set_xlabel(title)
+    axes.set_ylabel("Images (%)")
+    figure.legend(frameon=False, fontsize=8, ncols=2, loc="outside upper left")
     return _svg(figure)
 
 

@@ -16,9 +16,9 @@ from medsweep.pages.page import data_url, render_page
 from medsweep.params import Prepare
 from medsweep.prepare.checks.catalog import CHECKS
 from medsweep.prepare.checks.duplicates import repeats
-from medsweep.prepare.checks.finding import Examined, Finding
+from medsweep.prepare.checks.finding import Bars, Examined, Finding
 from medsweep.prepare.checks.quality import by_reason
-from medsweep.prepare.figures import contact_sheet, intensity_histogram, sheet_layout, size_histogram
+from medsweep.prepare.figures import bars, contact_sheet, histogram, intensity_histogram, sheet_layout, size_histogram
 from medsweep.prepare.split import Splitting
 from medsweep.prepare.table import has_class
 from medsweep.sources.protocol import ImageSource
@@ -27,6 +27,7 @@ BINS = 64
 _MOST_IDS = 100
 _IDS_ON_PAGE = 12
 _MOST_SIZES = 10
+_PAIRS_SHOWN, _PAIRS_ABREAST, _IMAGES_SHOWN = 12, 3, 16
 NO_PATIENTS = (
     "The source names no patients: each image counts as a patient of its own, so images of one person may lie in two "
     "splits, and results may come out too good."
@@ -159,10 +160,52 @@ def page(report: Mapping[str, Any], facts: Facts) -> str:
         "size_figure": data_url(size_histogram(sizes[:, 0], sizes[:, 1]).encode(), "svg+xml") if varied else None,
         "intensity_figures": {name: _intensity_figure(facts, name) for name in SPLITS},
         "sheets": {split: [_sheet(facts, split, index, n_images, tile) for index in shown] for split in SPLITS},
+        "pictures": {each.check: _pictures(each, facts) for each in [*facts.notes, *facts.findings]},
         "n_hidden_classes": len(facts.source.class_names) - len(shown),
         "parameters": _flat(report["parameters"]),
     }
     return render_page("medsweep.prepare", "data_quality.html", context)
+
+
+def _pictures(finding: Finding, facts: Facts) -> list[tuple[str, str]]:
+    """What shows a finding, each with its words: a chart, or the first of its images, pairs side by side."""
+    chart = finding.chart
+    if isinstance(chart, Bars):
+        drawn = bars(chart.values, threshold=chart.threshold, axis=chart.axis, marked=chart.marked)
+        return [
+            (
+                data_url(drawn.encode(), "svg+xml"),
+                f"{chart.axis}; the line is the threshold, and what is named is orange.",
+            )
+        ]
+    if chart is not None:
+        return [
+            (
+                data_url(histogram(each.title, each.edges, each.shares).encode(), "svg+xml"),
+                f"{each.title}: {' and '.join(each.shares)}, one image a patient.",
+            )
+            for each in chart
+        ]
+    rows = finding.rows
+    if not len(rows):
+        return []
+    if len(finding.groups):
+        firsts = list(dict.fromkeys(finding.groups.tolist()))[:_PAIRS_SHOWN]
+        rows = np.concatenate([rows[finding.groups == group][:2] for group in firsts])
+        words = f"The first {len(firsts)} of the groups, two images of each side by side."
+    else:
+        rows = rows[:_IMAGES_SHOWN]
+        words = f"The first {len(rows)} of these images."
+    images = np.stack([_image(int(row), facts) for row in rows])
+    value_range = facts.written["train"].value_range
+    columns = 2 * _PAIRS_ABREAST if len(finding.groups) else 8
+    return [(data_url(contact_sheet(images, value_range=value_range, columns=columns, tile=96), "png"), words)]
+
+
+def _image(row: int, facts: Facts) -> NDArray[Any]:
+    splits = facts.examined.table.splits
+    place = int((splits[:row] == splits[row]).sum())
+    return np.asarray(facts.written[SPLITS[int(splits[row])]].images[place])
 
 
 def _split_counts(split: PreparedSplit, total: int) -> dict[str, Any]:

@@ -47,11 +47,12 @@ def _nothing() -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Bars:
-    """A bar chart: values from 0.5 to 1 by name, and the line from which they matter."""
+    """A bar chart: values from 0.5 to 1 by name, the line from which they matter, and the names that are guilty."""
 
     values: Mapping[str, float]
     threshold: float
     axis: str
+    marked: frozenset[str]
 
 
 @dataclass(frozen=True)

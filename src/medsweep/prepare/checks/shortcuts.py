@@ -76,6 +76,7 @@ def shortcuts(examined: Examined) -> list[Finding]:
         {each.name: each.auroc for each in shown},
         examined.settings.shortcut_auroc,
         "AUROC of the field alone, for the class that it predicts best",
+        frozenset(each.name for each in guilty),
     )
     all_of_them = f"all metadata together reach an AUROC of {together:.2f}" if together is not None else ""
     if not guilty:
