@@ -84,6 +84,7 @@ QUICK_SEARCH: dict[str, Any] = {"trials": 5, "generation": 3, "max_epochs": 2}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--persons", type=int, default=150, help="persons planted for de-identification (default: 150)")
     parser.addoption("--mutants", type=int, default=60, help="damaged files of each format (default: 60)")
 
 

@@ -19,6 +19,8 @@ from medsweep import cli
 from medsweep.errors import SearchError, StoreError
 
 COMMANDS = [
+    "new",
+    "upgrade",
     "prepare",
     "augment",
     "train",

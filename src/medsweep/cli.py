@@ -80,6 +80,14 @@ def _open() -> tuple[Params, Layout]:
     return parameters.load(layout.params), layout
 
 
+def _open_stage(name: str) -> tuple[Params, Layout]:
+    from medsweep.project.code import check_code
+
+    known, layout = _open()
+    check_code(layout, name)
+    return known, layout
+
+
 def _say(lines: list[str]) -> None:
     for line in lines:
         console.print(line, markup=False)
@@ -87,6 +95,88 @@ def _say(lines: list[str]) -> None:
 
 def _answer(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+# -- projects ----------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The project's folder; it is made.")],
+    data: Annotated[
+        Path | None, typer.Option("--from", metavar="DATA", help="Your images: a folder, CSV, npz or DICOMDIR.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="CSV", help="The labels, where they lie elsewhere.")] = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Leave the data where they are, without a copy that DVC keeps.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("-S", metavar="KEY=VALUE", help="A key of prepare.source that is not guessed.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a project of your own around your data: params.yaml, dvc.yaml, Git and DVC. Nothing is overwritten.
+
+    Example: `medsweep new my_study --from ~/scans`
+    """
+    from medsweep import params as parameters
+    from medsweep.prepare import stage
+    from medsweep.project.create import create
+
+    made = create(folder, data, labels=labels, in_place=in_place, given=_given(settings or []))
+    layout = Layout.find(made.root)
+    if not as_json:
+        _say([f"{folder} is a project now."])
+        _say(made.found.lines() if made.found is not None else ["It starts with synthetic images: see --from."])
+        _say([f"DVC keeps {', '.join(made.added)}."] if made.added else [])
+    problems: list[str] = []
+    if made.found is not None:
+        try:
+            quiet = Console(quiet=True) if as_json else console
+            problems = list(stage.inspect(parameters.load(layout.params), layout, quiet).warnings)
+        except MedsweepError as error:
+            problems = [str(error)]
+            _say([] if as_json else [f"Before dvc repro: {error}"])
+    if as_json:
+        _answer({**asdict(made), "root": str(made.root), "problems": problems})
+        return
+    _say([] if problems or made.found is None else ["Problems: none found."])
+    _say([f"Next: {made.next[0]}", *(f"      {each}" for each in made.next[1:])])
+
+
+def _given(settings: list[str]) -> dict[str, Any]:
+    """`-S key=value` as params.yaml would have it."""
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    found = {}
+    for each in settings:
+        key, equals, value = each.partition("=")
+        key = key.removeprefix("prepare.source.")
+        if not equals or not key.isidentifier():
+            raise ParamsError("is not KEY=VALUE with a key of prepare.source.", where=f"-S {each}")
+        try:
+            found[key] = YAML(typ="safe", pure=True).load(StringIO(value))
+        except YAMLError:
+            raise ParamsError("has a value that is no YAML.", where=f"-S {each}") from None
+    return found
+
+
+@app.command()
+def upgrade(as_json: AsJson = False) -> None:
+    """Take up the medsweep that is installed: its code's digests in code.yaml, and keys that params.yaml lacks.
+
+    Example: `pip install -U medsweep && medsweep upgrade && dvc repro`
+    """
+    from medsweep.project.upgrade import upgrade as take_up
+
+    done = take_up(Layout.find())
+    if as_json:
+        _answer(asdict(done))
+    else:
+        _say(done.lines())
 
 
 # -- the stages --------------------------------------------------------------------------------------------------------
@@ -100,7 +190,7 @@ def prepare() -> None:
     """
     from medsweep.prepare import stage
 
-    known, layout = _open()
+    known, layout = _open_stage("prepare")
     _say(stage.run(known, layout, console).lines())
 
 
@@ -112,7 +202,7 @@ def augment() -> None:
     """
     from medsweep.augment import stage
 
-    known, layout = _open()
+    known, layout = _open_stage("augment")
     _say(stage.run(known, layout, console).lines())
 
 
@@ -124,7 +214,7 @@ def train() -> None:
     """
     from medsweep.train import stage
 
-    known, layout = _open()
+    known, layout = _open_stage("train")
     followers: list[subprocess.Popen[bytes]] = []
 
     def follow(log: Path) -> None:
@@ -160,7 +250,7 @@ def evaluate() -> None:
     """
     from medsweep.evaluate import stage
 
-    known, layout = _open()
+    known, layout = _open_stage("evaluate")
     _say(stage.run(known, layout, console).lines())
     try:
         _publish(known, layout)
@@ -250,7 +340,8 @@ def show(
     if path.is_dir() or path.suffix.lower() in _PACKS:
         path = private.picture_of(layout, found[0])
         _say(["It is no file of its own: its prepared pixels are shown."])
-    if typer.launch(str(path)):
+    # xdg-open hands the file over and ends, and only then tells whether it could; macOS's would wait for the viewer.
+    if typer.launch(str(path), wait=sys.platform == "linux"):
         raise MedsweepError("no viewer could be started.", where=str(path), fix="Open the file yourself.")
     if found[0].patient_pseudonym == found[0].record_id:
         n = private.count_of_patient(layout, found[0].record_id)

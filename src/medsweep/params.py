@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
@@ -52,6 +52,27 @@ class Source(BaseModel):
     def settings(self) -> dict[str, Any]:
         """The keys that belong to the kind of source."""
         return dict(self.model_extra or {})
+
+
+# Keys of `prepare.source` that name files and folders.
+_PLACES = ("path", "file", "images", "labels")
+_RAW = ("data", "raw")
+
+
+def without_names(source: Mapping[str, Any]) -> dict[str, Any]:
+    """A source's keys as logs, reports and MLflow may have them: a file or folder may be named after a person, so of
+    each only that it lies in data/raw is said. `data/raw/images` becomes `data/raw/…`, any other place `…`."""
+    return {
+        key: _shown_place(value) if key in _PLACES and isinstance(value, str) else value
+        for key, value in source.items()
+    }
+
+
+def _shown_place(name: str) -> str:
+    parts = PurePosixPath(name).parts
+    if parts[:2] != _RAW or ".." in parts:
+        return "…"
+    return "data/raw" if len(parts) == 2 else "data/raw/…"
 
 
 class Image(Section):

@@ -54,6 +54,13 @@ def test_files_that_cannot_be_read_stop_the_stage(folder):
     assert not folder.outputs()
 
 
+def test_what_is_left_out_is_listed_also_where_nobody_asked(folder):
+    folder.prepare["checks"]["unreadable"] = "off"
+    assert stage.inspect(folder.params, folder.layout, folder.console).unreadable == 3
+    private = (folder.layout.private / "findings.csv").read_text()
+    assert "secret-torn.dcm (is truncated" in private and "secret-text.dcm (is not a DICOM file)" in private
+
+
 def test_or_are_left_out_and_listed_and_everything_adds_up(folder):
     folder.prepare["checks"]["unreadable"] = "warn"
     summary = stage.run(folder.params, folder.layout, folder.console)

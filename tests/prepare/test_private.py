@@ -42,7 +42,7 @@ def prepared(project, monkeypatch):
 def opened(monkeypatch):
     """What the system's viewer was asked to open."""
     found: list[str] = []
-    monkeypatch.setattr("typer.launch", lambda path: found.append(path) or 0)
+    monkeypatch.setattr("typer.launch", lambda path, wait: found.append(path) or 0)
     return found
 
 
@@ -85,7 +85,7 @@ def test_a_pseudonym_lists_the_patients_images_and_opens_none(prepared, opened):
 
 
 def test_where_no_viewer_starts_the_file_is_named(prepared, monkeypatch):
-    monkeypatch.setattr("typer.launch", lambda path: 1)
+    monkeypatch.setattr("typer.launch", lambda path, wait: 4)
     done = run(rows(prepared)[0]["record_id"])
     assert isinstance(done.exception, MedsweepError) and "no viewer" in str(done.exception)
 

@@ -116,8 +116,12 @@ def test_grades_are_ordinal_by_value(tmp_path: Path) -> None:
         (["file,label", "0.png,a"], {}, r"no column 'path', which prepare\.source\.image_column"),
         (["path,label", "0.png,a"], {"patient_column": "who"}, r"no column 'who', which prepare\.source\.patient_col"),
         (["path,label", "0.png,a"], {"columns": ["age"]}, r"no column 'age', which prepare\.source\.columns"),
-        (["path,label", "0.png,a", "gone.png,b"], {}, r"manifest\.csv: names image files that do not exist.*gone\.png"),
-        (["path,label", "0.png,a", ",b"], {}, r"empty, data row 2"),
+        (
+            ["path,label", "away.png,a", "gone.png,b"],
+            {},
+            r"manifest\.csv: names image files that do not exist.*gone\.png",
+        ),
+        (["path,label", "gone.png,a", ",b"], {}, r"empty, data row 2"),
         (["path,label", "0.png,a", "1.png,a"], {}, r"column 'label': 1 class was found"),
         (["path,label", "0.png,a", "1.png"], {}, r"data row 2 has 1 fields where the header has 2"),
         (["path,label,split", "0.png,a,train", "1.png,b,holdout"], {}, r"data row 2 has 'holdout' in the column 'spl"),
@@ -149,6 +153,12 @@ def test_what_cannot_be_used_is_said_in_one_line(
 def test_wrong_settings_are_named(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ParamsError, match=rf"params\.yaml: {said}"):
         opened(tmp_path, **settings)
+
+
+def test_single_missing_files_are_left_to_the_reader_to_refuse(tmp_path: Path) -> None:
+    write(tmp_path, "path,label", "0.png,a", "gone.png,b", ",b")
+    source = opened(tmp_path)
+    assert [record.path.is_file() for record in source.records()] == [True, False, False] and len(source) == 3
 
 
 def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def _git(layout: Layout, *arguments: str) -> str:
 
 
 def test_without_git_and_dvc_only_the_parameters_are_known(layout: Layout) -> None:
-    assert set(lineage(layout)) == {"medsweep.params_digest"}
+    assert set(lineage(layout)) == {"medsweep.params_digest", "medsweep.version"}
 
 
 def test_dvc_lock_names_data_and_outputs(layout: Layout) -> None:

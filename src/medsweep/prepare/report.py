@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.layout import SPLITS
 from medsweep.pages.page import data_url, render_page
-from medsweep.params import Prepare
+from medsweep.params import Prepare, without_names
 from medsweep.prepare.checks.catalog import CHECKS
 from medsweep.prepare.checks.duplicates import repeats
 from medsweep.prepare.checks.finding import Bars, Examined, Finding
@@ -135,7 +135,7 @@ def data_quality(facts: Facts) -> dict[str, Any]:
             "standardization": asdict(train) if train else None,
         },
         "parameters": {
-            "source": {"kind": facts.prepare.source.kind, "path": facts.prepare.source.path, **source.settings},
+            "source": without_names({**facts.prepare.source.model_dump(), **source.settings}),
             "image": facts.prepare.image.model_dump(),
             "intensity": facts.prepare.intensity.model_dump(),
             "limits": facts.prepare.limits.model_dump(),

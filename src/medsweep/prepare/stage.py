@@ -35,6 +35,8 @@ from medsweep.sources.catalog import ImageSource, open_source
 from medsweep.tracking.progress import progress_bar
 
 _EXAMPLES = 3
+# Checks of what cannot take part.
+_LEFT_OUT = ("unreadable", "unknown_labels")
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,11 @@ def _examine(
             examined, severities, begin=lambda title: progress.update(task, advance=1, detail=title.lower())
         )
     findings = tuple(each for each in found if each.alarm)
-    _write_findings(layout, examined.table, found, names)
+    # What is left out is listed, whatever the checks are set to.
+    unasked = {
+        name: "warn" if name in _LEFT_OUT and severity == "off" else "off" for name, severity in severities.items()
+    }
+    _write_findings(layout, examined.table, (*found, *run_checks(examined, unasked)), names)
     _tell(console, layout, examined.table, findings, severities, names)
     return _Examination(examined, splitting, findings, tuple(each for each in found if not each.alarm), collected.masks)
 

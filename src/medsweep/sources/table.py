@@ -224,7 +224,8 @@ class TableSource:
                 unknown.append(UnknownLabel(name, label))
             else:
                 count += 1
-        if missing:
+        # Single missing files are refused when they are read; where none is there, the folder is the wrong one.
+        if n_missing and n_missing == count + len(unknown):
             more = f" and {n_missing - len(missing)} more" if n_missing > len(missing) else ""
             raise DataError(
                 f"names image files that do not exist below {self._images}: {', '.join(missing)}{more}.",

@@ -16,7 +16,7 @@ from medsweep.layout import Layout
 from medsweep.params import load_yaml
 
 # What may change a result besides data and parameters, which count by digest: they change in every normal use.
-_CODE = ("src", "pyproject.toml", "constraints.txt", "dvc.yaml")
+_CODE = ("src", "pyproject.toml", "constraints.txt", "dvc.yaml", "code.yaml")
 # Templates of pages and documents decide a stage's outputs as Python does.
 _SOURCES = ("**/*.py", "**/*.html", "**/*.css", "**/*.md")
 _NO_PARAMETERS = ("experiment", "runtime")
@@ -30,7 +30,7 @@ def lineage(layout: Layout) -> dict[str, str]:
     Returns:
         `medsweep.git_sha`; `medsweep.git_dirty` ('true' where code differs from that commit);
         `medsweep.data_digest`, `medsweep.prepared_digest` and `medsweep.augmented_digest` from dvc.lock;
-        `medsweep.params_digest`, of all that params.yaml says but `experiment` and `runtime`; and
+        `medsweep.params_digest`, of all that params.yaml says but `experiment` and `runtime`; `medsweep.version`; and
         `medsweep.dvc_experiment` inside `dvc exp run`.
     """
     found: dict[str, str | None] = {"medsweep.git_sha": _git(layout, "rev-parse", "HEAD")}
@@ -54,6 +54,7 @@ def lineage(layout: Layout) -> dict[str, str]:
             if path == inside or path.startswith(f"{inside}/")
         }
         found[tag] = digest_of(outputs) if outputs else None
+    found["medsweep.version"] = medsweep.__version__
     found["medsweep.dvc_experiment"] = os.environ.get("DVC_EXP_NAME") or None
     return {name: value for name, value in found.items() if value is not None}
 

@@ -26,7 +26,7 @@ from medsweep.artifacts.trained import TrainedModel
 from medsweep.artifacts.trial import TrialOutcome
 from medsweep.errors import ArtifactError, DataError, MedsweepError
 from medsweep.layout import Layout
-from medsweep.params import Params, Train, WarmStart, dotted
+from medsweep.params import Params, Train, WarmStart, dotted, without_names
 from medsweep.tracking.lineage import code_digest, dataset, lineage
 from medsweep.tracking.progress import progress_bar
 from medsweep.tracking.system import SystemSampler
@@ -236,7 +236,8 @@ class _Job:
         return replace(self.data, folds=path)
 
     def beginning(self, layout: Layout, tags: Mapping[str, str]) -> dict[str, Any]:
-        settings = dotted(self.params)
+        source = without_names(self.params.prepare.source.model_dump())
+        settings = {**dotted(self.params), **dotted(source, "prepare.source")}
         return {
             "kind": "search",
             "key": self.key,

@@ -43,11 +43,15 @@ def unknown_labels(examined: Examined) -> list[Finding]:
     found = examined.unknown_labels
     if not found:
         return []
-    values = sorted({each.label for each in found})
-    some = ", ".join(f"'{value}'" for value in values[:5]) + (", …" if len(values) > 5 else "")
+    values = {each.label for each in found}
     verb = "carries" if len(found) == 1 else "carry"
-    message = f"{counted(len(found), 'image')} {verb} a label outside the classes ({some}) and cannot take part."
-    return [Finding("unknown_labels", message, len(found), names=tuple(each.name for each in found))]
+    # What is no label may be anything, a person's name among it: the report has how many, the console which.
+    message = (
+        f"{counted(len(found), 'image')} {verb} a label outside the classes ({counted(len(values), 'value')}) and "
+        "cannot take part."
+    )
+    names = tuple(f"{each.name} ('{each.label}')" for each in found)
+    return [Finding("unknown_labels", message, len(found), names=names)]
 
 
 def few_images(examined: Examined) -> list[Finding]:
