@@ -238,6 +238,10 @@ def test_test_images_from_elsewhere_are_said_to_be(make: Make) -> None:
     assert section.values["flagged"]["value"] > 0.9
     assert "the test images are not like the validation images" in section.words[0]
     assert any("may come from another scanner" in each for each in section.warnings)
+    # Validation images that the network was trained on are no measure for new ones.
+    manifest = replace(at.manifest, final={"trained_on": "training and validation"})
+    told = PARTS["out_of_distribution"](replace(at, split=elsewhere, manifest=manifest))
+    assert "that says nothing" in told.words[0] and "another scanner" not in said(told)
 
 
 # -- bad cases ---------------------------------------------------------------------------------------------------------

@@ -158,13 +158,16 @@ def _words(
     at: Evaluated, rows: NDArray[np.int64], found: list[_Row], far: Proportion, allowed: tuple[float, float]
 ) -> tuple[str, ...]:
     share = far.successes / max(1, far.n)
-    beyond = share > allowed[1] + 1e-9
     first = (
         f"{shown.percent(share)} of {told(at.split, rows)} lie farther from the training images, in the network's "
-        f"features, than 95 % of the validation images do; chance would leave it between {shown.percent(allowed[0])} "
-        f"and {shown.percent(allowed[1])} if they were alike"
+        f"features, than 95 % of the validation images do"
     )
-    first += ": the test images are not like the validation images." if beyond else "."
+    if _seen(at):
+        first += ". The model was trained on those too, so they lie nearer than new ones would: that says nothing."
+    else:
+        low, high = (shown.percent(each) for each in allowed)
+        first += f"; chance would leave it between {low} and {high} if they were alike"
+        first += ": the test images are not like the validation images." if share > allowed[1] + 1e-9 else "."
     means = {
         kind: {
             score: float(np.mean([each.aurocs[score].value for each in found if each.kind == kind]))
@@ -193,9 +196,14 @@ def _words(
     )
 
 
+def _seen(at: Evaluated) -> bool:
+    """Whether the network was trained on the validation images too, so that their distances are no new images'."""
+    return at.manifest.final.get("trained_on") == "training and validation"
+
+
 def _warnings(at: Evaluated, found: list[_Row], far: Proportion, allowed: tuple[float, float]) -> tuple[str, ...]:
     warnings = list(shown.few_patients(at.split))
-    if far.n and far.successes / far.n > allowed[1] + 1e-9:
+    if far.n and far.successes / far.n > allowed[1] + 1e-9 and not _seen(at):
         warnings.append(
             "More test images lie far from the training images than chance allows: they may come from another scanner, "
             "hospital or group of patients, and what was fitted on validation may not hold for them."
