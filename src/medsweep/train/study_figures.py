@@ -120,6 +120,8 @@ def _pareto(path: Path, known: Signature, train: Train, outcomes: Sequence[Trial
 
     Multiply-adds stand for a latency: measured again it would be another picture.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     cost = "multiply_adds" if train.search.cost == "latency_ms" else cost_name(train)
     objective = train.search.objective
     there = [each for each in _valued(outcomes) if cost in each.facts]
@@ -149,6 +151,9 @@ def _pareto(path: Path, known: Signature, train: Train, outcomes: Sequence[Trial
                 axes.annotate(number, (x, y), fontsize=8, xytext=(4, 5), textcoords="offset points")
         if there:
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))  # the drawing has no mathematical text
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.legend(frameon=False, loc="best")
         axes.set(xlabel=_COSTS[cost], ylabel=objective, title=f"What {objective} costs (numbers are trials)")
 
@@ -222,7 +227,7 @@ def _slices(path: Path, known: Signature, outcomes: Sequence[TrialOutcome], labe
 
 
 def _slice(axes: Axes, name: str, pairs: list[tuple[Any, TrialOutcome]]) -> None:
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
     numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value, _ in pairs)
     colours = [_COLOURS[each.status] for _, each in pairs]
@@ -232,6 +237,7 @@ def _slice(axes: Axes, name: str, pairs: list[tuple[Any, TrialOutcome]]) -> None
         axes.scatter(values, objectives, c=colours, s=14)
         if min(values) > 0 and max(values) / min(values) > 20:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # the drawing has no mathematical text
             axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         names = sorted({str(value) for value, _ in pairs})
