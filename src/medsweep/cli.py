@@ -624,6 +624,6 @@ def study(
     from medsweep.train.study import export_study
 
     known, layout = _open()
-    outcomes = finished_search(layout)
-    export_study(known.train, outcomes, output.resolve(), name=known.experiment)
+    searched, outcomes = finished_search(layout, known.train)
+    export_study(searched, outcomes, output.resolve(), name=known.experiment)
     _say([f"{len(outcomes)} trials written to {output}.", f"Next: optuna-dashboard sqlite:///{output}"])

@@ -334,7 +334,13 @@ def test_the_study_is_rebuilt_for_the_dashboard(project: Project, back: State, t
     import optuna
 
     path = tmp_path / "study.db"
-    project.medsweep("study", "--output", str(path))
+    written = project.layout.params.read_bytes()
+    # What params.yaml says by now may have no room for what was tried.
+    project.params(lambda found: found["train"]["space"].update(optimizer={"lion": {"learning_rate": 0.001}}))
+    try:
+        project.medsweep("study", "--output", str(path))
+    finally:
+        project.layout.params.write_bytes(written)
     study = optuna.load_study(study_name=NAME, storage=f"sqlite:///{path}")
     assert len(study.trials) == 2 and study.best_trial.params["train.space.optimizer"] in ("adam", "sgd")
 

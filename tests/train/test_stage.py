@@ -129,7 +129,7 @@ def test_more_trials_are_fitted_beside_those_of_the_finished_search(
 def test_what_the_outputs_say(
     project: tuple[Params, Layout], first: tuple[stage.TrainSummary, dict[str, bytes]]
 ) -> None:
-    layout = project[1]
+    params, layout = project
     summary = first[0]
     manifest = TrainedModel.load(layout.trained)
     assert manifest == summary.manifest
@@ -153,7 +153,11 @@ def test_what_the_outputs_say(
             assert (layout.root / event["path"]).is_file() and not Path(event["path"]).is_absolute()
     for name, content in first[1].items():
         assert str(layout.root).encode() not in content, f"{name} names a place on this machine"
-    assert [each.status for each in stage.finished_search(layout)] == [each.status for each in summary.outcomes]
+    searched, told = stage.finished_search(layout, params.train)
+    assert searched == params.train and [each.status for each in told] == [each.status for each in summary.outcomes]
+    edited = params.train.model_copy(update={"seed": params.train.seed + 1})
+    with pytest.raises(MedsweepError, match="neither params"):
+        stage.finished_search(layout, edited)
     lines = " ".join(summary.lines())
     assert "Winner: trial" in lines and "Next: dvc repro" in lines
 
@@ -250,7 +254,7 @@ def test_refuses_an_auroc_that_validation_cannot_tell(
 
 def test_an_unfinished_search_is_no_study(tmp_path: Path, fresh: tuple[Params, Layout]) -> None:
     with pytest.raises(MedsweepError, match="no finished search"):
-        stage.finished_search(fresh[1])
+        stage.finished_search(fresh[1], fresh[0].train)
 
 
 def test_the_key_knows_what_may_change_the_result_and_nothing_else(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from medsweep.artifacts import files
 from medsweep.artifacts.augmented import AugmentedViews
@@ -26,7 +27,7 @@ from medsweep.artifacts.trained import TrainedModel
 from medsweep.artifacts.trial import TrialOutcome
 from medsweep.errors import ArtifactError, DataError, MedsweepError
 from medsweep.layout import Layout
-from medsweep.params import Params, Train, WarmStart, dotted, without_names
+from medsweep.params import Params, Train, WarmStart, dotted, load_yaml, without_names
 from medsweep.tracking.lineage import code_digest, dataset, lineage
 from medsweep.tracking.progress import progress_bar
 from medsweep.tracking.system import SystemSampler
@@ -533,15 +534,40 @@ def _log_results(
     log.append("end", seconds=round(seconds, 3))
 
 
-def finished_search(layout: Layout) -> list[TrialOutcome]:
-    """The outcomes that the workspace's search log tells, for whoever rebuilds the study from it.
+def finished_search(layout: Layout, known: Train) -> tuple[Train, list[TrialOutcome]]:
+    """The workspace's search for whoever rebuilds the study: its parameters, and the outcomes that its log tells.
+
+    Args:
+        layout: the project.
+        known: what params.yaml says now. Where it was edited since the search, dvc.lock tells what it said then.
 
     Raises:
-        MedsweepError: there is no finished search.
+        MedsweepError: there is no finished search, or its parameters are not known any more.
     """
     events = list(read_log(layout.search_log))
     if not events or events[-1]["event"] != "end":
         raise MedsweepError(
             "tells of no finished search.", where=layout.relative(layout.search_log), fix="Run dvc repro train."
         )
-    return outcomes_of(events)
+    wanted = TrainedModel.load(layout.trained).digests["params"]
+    for train in (known, _locked_params(layout)):
+        if train is not None and files.digest_of(train.model_dump()) == wanted:
+            return train, outcomes_of(events)
+    raise MedsweepError(
+        "neither params.yaml nor dvc.lock says what this search was asked.",
+        where=layout.relative(layout.search_log),
+        fix="Restore the dvc.lock that belongs to it, or run dvc repro train.",
+    )
+
+
+def _locked_params(layout: Layout) -> Train | None:
+    """`train` as dvc.lock recorded it when the stage last ran; None where it does not."""
+    if not layout.dvc_lock.is_file():
+        return None
+    found: Any = load_yaml(layout.dvc_lock)
+    for key in ("stages", "train", "params", layout.params.name, "train"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    try:
+        return Train.model_validate(found)
+    except ValidationError:  # of another version of the schema
+        return None
