@@ -159,19 +159,20 @@ def _words(at: Evaluated, groups: list[_Group], wanted: float, n_validation: int
         whole = groups[0]
         low, high = (shown.percent(each) for each in whole.expected)
         said = (
-            f"The sets were made to hold the true class in {promised} of images; on the test split they do in "
+            f"the sets were made to hold the true class in {promised} of images; on the test split they do in "
             f"{shown.percent(whole.found.successes / whole.found.n)} ({whole.found.successes} of {whole.found.n}; "
             f"{100 * at.report.confidence:g} % interval {shown.percent(whole.found.interval.low)} to "
             f"{shown.percent(whole.found.interval.high)})"
         )
+        begun = f"{said[0].upper()}{said[1:]}"
         chance = f"between {low} and {high}, if test images were like the {n_validation} validation images"
         over = whole.found.successes / whole.found.n > whole.expected[1] + 1e-9
         if whole.fails:
             found.append(f"Coverage fails: {said}. Chance would leave it {chance}; so they are not like them.")
         elif over:
-            found.append(f"{said}: more than promised. Chance would leave it {chance}; the test images are easier.")
+            found.append(f"{begun}: more than promised. Chance would leave it {chance}; the test images are easier.")
         else:
-            found.append(f"{said}: the promise is kept. Chance would leave it {chance}.")
+            found.append(f"{begun}: the promise is kept. Chance would leave it {chance}.")
         found += _by_class_words(groups, promised)
         sizes = whole.sizes
         found.append(

@@ -30,7 +30,7 @@ def images_of(split: PreparedSplit, rows: NDArray[np.int64], start: int, stop: i
 
 
 def told(split: PreparedSplit, rows: NDArray[np.int64]) -> str:
-    """'all 120 test images' or '500 of the 10000 test images, drawn at random'."""
+    """'all 120 test images' or '500 of the 10000 test images, drawn at random,'."""
     if len(rows) == len(split):
         return f"all {shown.counted(len(split), 'test image')}"
-    return f"{len(rows)} of the {len(split)} test images, drawn at random"
+    return f"{len(rows)} of the {len(split)} test images, drawn at random,"
