@@ -109,6 +109,38 @@ def test_an_ensemble_of_ensembles_is_all_their_members(spotter: Callable[..., An
     assert [each.layer for each in found] == ["one_conv", "two_conv", "three_conv"]
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_networks_side_by_side_share_the_logits(inside: bool) -> None:
+    """As train builds its ensembles: each network standardizes in its own way, and one last layer weighs them all."""
+    import keras
+    from keras import layers
+
+    pixels = keras.Input((8, 8, 1))
+    ways = [
+        layers.LayerNormalization(axis=(1, 2, 3), center=False, scale=False),
+        layers.Rescaling(1 / 50, offset=-2.0),
+    ]
+    branches = []
+    for width, way in enumerate(ways, start=2):
+        maps = layers.Conv2D(width, 3, activation="relu", name=f"convolution_{width}")(way(pixels))
+        branches.append(layers.GlobalAveragePooling2D()(maps))
+    features = layers.Concatenate()(branches)
+    if inside:
+        logits = layers.Dense(2, bias_initializer="ones", name="logits")(features)
+        ended = layers.Softmax()(layers.Rescaling(0.5, name="temperature")(logits))
+    else:
+        ended = layers.Dense(2, bias_initializer="ones", activation="softmax")(features)
+    model = keras.Model(pixels, ended)
+    found = members_of(model)
+    assert [each.layer for each in found] == ["convolution_2", "convolution_3"]
+    images = np.random.default_rng(3).uniform(0, 255, (5, 8, 8, 1)).astype(np.float32)
+    whole = sum(keras.Model(each.pixels, each.logits)(images).numpy() for each in found)
+    np.testing.assert_allclose(keras.ops.softmax(whole), model(images), rtol=1e-5)
+    # What a member says depends on its own input alone.
+    for each in found:
+        assert keras.Model(each.entry, each.logits)(images).shape == (5, 2)
+
+
 def test_what_cannot_be_explained_is_said() -> None:
     import keras
     from keras import layers

@@ -69,26 +69,59 @@ def members_of(model: keras.Model) -> list[MemberGraph]:
             continue
         if any(_link(steps[each], classes) for each in before if not _learned_after(steps, made, each, index)):
             continue  # a calibration of members that were found already
-        found += [_member(pixels, steps, sorted(own), step, link) for own in _branches(steps, made, before)]
+        found += [
+            _member(pixels, steps, sorted(own), step, link, logits)
+            for own, logits in _branches(steps, made, before, step)
+        ]
     if not found:
         raise _unfit(model, "has no softmax or sigmoid over its classes at its end")
     return found
 
 
-def _branches(steps: Sequence[Step], made: dict[int, int], before: set[int]) -> list[set[int]]:
-    """What leads to the classes; where several networks' features stand side by side before one last layer (train's
-    ensembles), each network by itself: the gradient of the classes' logits goes through its own part of that layer."""
+def _branches(
+    steps: Sequence[Step], made: dict[int, int], before: set[int], last: Step
+) -> list[tuple[set[int], Tensor]]:
+    """What leads to the classes, and the logits.
+
+    Where several networks' features stand side by side before one last layer (train's ensembles), each network by
+    itself with its own share of the logits, which add up to the whole: what the others say depends on other layers.
+    """
     import keras
 
     for each in sorted(before, reverse=True):
         step = steps[each]
         if isinstance(step.layer, keras.layers.Concatenate) and len(step.output.shape) == 2:
+            shares = _shares(steps, step, last)
             ends = [made[id(tensor)] for tensor in step.inputs]
-            return [{end, *_ancestors(steps, made, end)} for end in ends]
-    return [before]
+            return [({end, *_ancestors(steps, made, end)}, share) for end, share in zip(ends, shares, strict=True)]
+    return [(before, _logits(last))]
 
 
-def _member(pixels: Tensor, steps: Sequence[Step], before: Sequence[int], last: Step, link: Link) -> MemberGraph:
+def _shares(steps: Sequence[Step], side_by_side: Step, last: Step) -> list[Tensor]:
+    """Each network's share of the logits: its part of the last layer's kernel, and what follows up to `last`."""
+    import keras
+
+    n = len(side_by_side.inputs)
+    tensor, found, start = side_by_side.output, list(side_by_side.inputs), 0
+    while tensor is not last.output:
+        (step,) = [each for each in steps if any(given is tensor for given in each.inputs)]
+        layer = step.layer
+        if isinstance(layer, keras.layers.Dense):
+            for place, share in enumerate(found):
+                width = share.shape[-1]
+                found[place] = keras.ops.matmul(share, layer.kernel[start : start + width])
+                if layer.bias is not None:
+                    found[place] = keras.ops.add(found[place], layer.bias / n)
+                start += width
+        elif isinstance(layer, keras.layers.Rescaling):
+            found = [layer(share) for share in found]
+        tensor = step.output
+    return found
+
+
+def _member(
+    pixels: Tensor, steps: Sequence[Step], before: Sequence[int], last: Step, link: Link, logits: Tensor
+) -> MemberGraph:
     own = [steps[each] for each in before]
     convolutions = [place for place, step in enumerate(own) if _convolves(step)]
     if not convolutions:
@@ -102,7 +135,7 @@ def _member(pixels: Tensor, steps: Sequence[Step], before: Sequence[int], last: 
         entry=_entry(pixels, own),
         features=features,
         layer=own[place].layer.name,
-        logits=_logits(last),
+        logits=logits,
         link=link,
     )
 
