@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import re
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from medsweep import cli
 from medsweep.artifacts.augmented import write_views
 from medsweep.artifacts.files import digest_file
 from medsweep.artifacts.prepared import PreparedSplit, Standardization
@@ -654,3 +656,22 @@ def check_html(text: str) -> HtmlPage:
 def check_page() -> Callable[[str], HtmlPage]:
     """`check_html`."""
     return check_html
+
+
+@pytest.fixture
+def medsweep(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """A command as it is typed: its exit code, and what it wrote to standard output and to standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["medsweep", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as left:
+            code = int(left.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

@@ -41,23 +41,6 @@ Answer = tuple[int, str, str]
 
 
 @pytest.fixture
-def medsweep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    """Runs a command in this process, as the installed script does: exit code, standard output, standard error."""
-
-    def run(*arguments: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["medsweep", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as left:
-            code = int(left.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-@pytest.fixture
 def write_params(
     tmp_path: Path, default_params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from medsweep import cli
 from medsweep.artifacts.predicted import PredictedSplit
 from medsweep.compare import page
 from medsweep.compare.experiment import ManyCompared, compare_all
@@ -41,21 +39,6 @@ def versions(project: Any, predict: Make, default_params: dict[str, Any], monkey
         workspace.publish()
     monkeypatch.chdir(workspace.layout.root)
     return workspace
-
-
-@pytest.fixture
-def medsweep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    def run(*arguments: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["medsweep", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as left:
-            code = int(left.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 class Page(HTMLParser):

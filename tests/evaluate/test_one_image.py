@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from medsweep import cli
 from medsweep.artifacts import files
 from medsweep.artifacts.prepared import PreparedImage, PreparedSplit
 from medsweep.artifacts.trained import TrainedModel
@@ -65,21 +63,6 @@ def layout(
     write_split(layout.prepared_split("test"), "test", task="binary", classes=2)
     monkeypatch.chdir(tmp_path)
     return layout
-
-
-@pytest.fixture
-def medsweep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    def run(*arguments: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["medsweep", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as left:
-            code = int(left.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def test_a_record_is_explained(layout: Layout, medsweep: Callable[..., Answer]) -> None:
