@@ -82,6 +82,23 @@ def test_an_ensemble_of_what_errs_differently_is_worth_more(small_params: Callab
     assert compose(train, "binary", select(train, "binary", told, validation()), told, validation()) == found
 
 
+def test_an_ensemble_begins_with_all_that_cannot_be_told_from_the_best(small_params: Callable[..., Params]) -> None:
+    base = noisy(1.5, 0)
+    # The best; two that are nearly it, and so add nothing to it; one that is worse by many standard errors.
+    scores = [base, base - 0.02 * noisy(0.3, 1), base - 0.02 * noisy(0.3, 2), -noisy(0.2, 3)]
+    for most, wanted in ((4, {0, 1, 2}), (2, {0, 1})):
+        train = settings(small_params, {}, {"kind": "ensemble", "members": most, "resamples": 40})
+        told = said(train, scores)
+        selection = select(train, "binary", told, validation())
+        values = [each.objective or 0.0 for each in told.outcomes]
+        assert values[0] > max(values[1:]) and values[3] < values[0] - 3 * (selection.standard_error or 1)
+        found = compose(train, "binary", selection, told, validation())
+        assert set(found.members) == (wanted if most == 4 else {0, 1 if values[1] > values[2] else 2})
+        # Told of the ensemble itself, and of what such a choice is worth to others.
+        assert found.value is not None and found.value == pytest.approx(values[0], abs=selection.standard_error)
+        assert found.ensemble is not None and found.single is not None
+
+
 def test_alone_where_others_do_not_help(small_params: Callable[..., Params]) -> None:
     scores = [noisy(2.0, 0), noisy(0.0, 1), noisy(0.0, 2)]
     train = settings(small_params, {}, {"kind": "auto", "members": 3, "resamples": 40})
@@ -91,6 +108,10 @@ def test_alone_where_others_do_not_help(small_params: Callable[..., Params]) -> 
     assert (found.kind, found.members) == ("single", (0,))
     plain = train.model_copy(update={"final": train.final.model_copy(update={"kind": "single"})})
     assert compose(plain, "binary", selection, told, validation()).members == (0,)
+    ensemble = train.model_copy(update={"final": train.final.model_copy(update={"kind": "ensemble"})})
+    assert compose(ensemble, "binary", selection, told, validation()).kind == "single", (
+        "no trial is as good, and none helps"
+    )
 
 
 def test_auto_keeps_the_smallest_model_where_that_is_asked_for(small_params: Callable[..., Params]) -> None:

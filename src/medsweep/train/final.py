@@ -106,6 +106,7 @@ def facts_of(composition: Composition, train: Train, validation: Validation) -> 
         "weights": {str(number): weight for number, weight in composition.weights.items()},
         "seeds": train.final.seeds,
         "trained_on": "training and validation" if trained_on(train, validation) == ALL else "training",
+        "value": composition.value,
         "single": composition.single,
         "ensemble": composition.ensemble,
     }

@@ -79,6 +79,12 @@ def selection_lines(manifest: TrainedModel) -> list[str]:
         of = ", ".join(f"trial {number} ({weight:.0%})" for number, weight in final["weights"].items())
         seeds = f", {final['seeds']} seeds each" if final["seeds"] > 1 else ""
         found.append(f"Model: {final['kind']} of {of}{seeds}, trained on {final['trained_on']} ({final['why']}).")
+    if final.get("value") is not None:
+        found.append(
+            f"Together their {manifest.objective} is {final['value']:.4f} on validation; such an ensemble is worth "
+            f"{_figure(final['ensemble'])} on patients that the choice did not see, a single network "
+            f"{_figure(final['single'])} (chosen anew in resamples of the patients)."
+        )
     return found
 
 

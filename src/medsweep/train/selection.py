@@ -119,6 +119,7 @@ class Composition:
         why: the reason, for a person.
         members: trial numbers, one as often as it weighs.
         temperatures: of each of them that its logits are divided by before they are averaged, by number.
+        value: of the objective, of a model made of several, on the images that it was composed by; None for one.
         single, ensemble: what either choice is worth on images that it did not see; None where not compared.
     """
 
@@ -126,6 +127,7 @@ class Composition:
     why: str
     members: tuple[int, ...]
     temperatures: dict[int, float] = field(default_factory=dict)
+    value: float | None = None
     single: float | None = None
     ensemble: float | None = None
 
@@ -174,35 +176,56 @@ class Pool:
             self._scores[key] = scores_of(self.objective, self._task, self._validation.labels, found)
         return self._scores[key]
 
-    def greedy(self, weights: Floats, most: int) -> tuple[int, ...]:
-        """Caruana et al. (2004): from the best one on add, with replacement, whatever helps most, while it helps.
+    def alike(self, values: Floats, standard_error: float | None) -> list[int]:
+        """The places of the candidates whose value is within one standard error of the best, best first.
+
+        Args:
+            values: (C,) of the objective, one a candidate.
+            standard_error: None where it cannot be told: then the best alone.
+        """
+        upward = np.where(np.isfinite(values), self._sign * values, -np.inf)
+        order = sorted(range(len(values)), key=lambda place: (-upward[place], place))
+        within = upward[order[0]] - (standard_error or 0.0)
+        return [place for place in order if upward[place] >= within and np.isfinite(upward[place])] or order[:1]
+
+    def members(self, weights: Floats, most: int, standard_error: float | None) -> tuple[int, ...]:
+        """Caruana et al. (2004), with their sorted initialization: the mean of the best, then greedily one by one.
+
+        It begins with all whose values cannot be told apart from the best one's: to choose among them is to draw lots,
+        while their mean is rarely worse than the luckiest of them. From there on whatever helps most is added, with
+        replacement, while it helps.
 
         Args:
             weights: (N, 1) how often each image counts.
             most: members in all, repetitions counted.
+            standard_error: of the best one's value.
         """
-        sign = 1.0 if OBJECTIVES[self.objective].direction == "maximize" else -1.0
 
         def value(members: tuple[int, ...]) -> float:
-            found = sign * float(self.scores(members)(weights)[0])
+            found = self._sign * float(self.scores(members)(weights)[0])
             return found if np.isfinite(found) else -np.inf
 
-        members: tuple[int, ...] = ()
-        reached = -np.inf
+        alone = np.array([self.scores((place,))(weights)[0] for place in range(len(self.numbers))])
+        members = tuple(self.alike(alone, standard_error)[:most])
+        reached = value(members)
         while len(members) < most:
             tried = [(value((*members, each)), -each) for each in range(len(self.numbers))]
             best, place = max(tried)
             if best <= reached:
                 break
             members, reached = (*members, -place), best
-        return members or (0,)
+        return members
+
+    @property
+    def _sign(self) -> float:
+        return 1.0 if OBJECTIVES[self.objective].direction == "maximize" else -1.0
 
 
 def compose(train: Train, task: Task, selection: Selection, told: Told, validation: Validation) -> Composition:
     """The single network or the ensemble, by `train.final.kind`.
 
-    `auto` takes the ensemble where it is worth more than the single network on images that neither was chosen by: both
-    are chosen anew in each resample of the patients, and looked at on those that were not drawn.
+    What either is worth is told by choosing both anew in each resample of the patients, and looking at them on those
+    that were not drawn. `auto` takes the ensemble where it is worth more than the single network.
     """
     final, search = train.final, train.search
     single = selection.winner.config.number
@@ -212,24 +235,30 @@ def compose(train: Train, task: Task, selection: Selection, told: Told, validati
         return Composition("single", "the smallest model is asked for (train.search.choose)", (single,))
     candidates = ranking(train, told.outcomes)[: final.members]
     pool = Pool(candidates, told, task, validation, search.objective)
-    members = pool.greedy(np.ones((len(validation.labels), 1)), final.members)
+    everyone = np.ones((len(validation.labels), 1))
+    members = pool.members(everyone, final.members, selection.standard_error)
+    if len(set(members)) == 1:
+        why = "no other trial is within one standard error of the best, and no mean with others was better"
+        return Composition("single", why, (single,))
+    seed = derived_seed("ensemble", train.seed)
+    one, many = _worth(pool, validation, final.members, selection.standard_error, samples=final.resamples, seed=seed)
+    worth = tuple(x if np.isfinite(x) else None for x in (one, many))
+    if final.kind == "auto":
+        sign = 1.0 if OBJECTIVES[search.objective].direction == "maximize" else -1.0
+        why = f"{search.objective} on images that the choice did not see: ensemble {many:.4f}, single {one:.4f}"
+        if not (np.isfinite(many) and sign * many > sign * one):
+            return Composition("single", why, (single,), {}, None, *worth)
+    else:
+        why = f"of the best trials {len(set(members))} together (train.final.kind: ensemble)"
+    value = float(pool.scores(members)(everyone)[0])
     numbers = tuple(pool.numbers[each] for each in members)
     temperatures = dict(zip(pool.numbers, pool.temperatures, strict=True))
-    if len(set(members)) == 1:
-        why = "no mean of several networks was better on validation than the best one"
-        return Composition("single", why, (single,))
-    if final.kind == "ensemble":
-        return Composition("ensemble", "train.final.kind: ensemble", numbers, temperatures)
-    seed = derived_seed("ensemble", train.seed)
-    one, many = _worth(pool, validation, final.members, samples=final.resamples, seed=seed)
-    sign = 1.0 if OBJECTIVES[search.objective].direction == "maximize" else -1.0
-    shown = f"{search.objective} on images that the choice did not see: ensemble {many:.4f}, single {one:.4f}"
-    if np.isfinite(many) and sign * many > sign * one:
-        return Composition("ensemble", shown, numbers, temperatures, one, many)
-    return Composition("single", shown, (single,), {}, *(x if np.isfinite(x) else None for x in (one, many)))
+    return Composition("ensemble", why, numbers, temperatures, value, *worth)
 
 
-def _worth(pool: Pool, validation: Validation, most: int, *, samples: int, seed: int) -> tuple[float, float]:
+def _worth(
+    pool: Pool, validation: Validation, most: int, standard_error: float | None, *, samples: int, seed: int
+) -> tuple[float, float]:
     """What choosing the best candidate, and what choosing an ensemble, is worth on images that were not drawn."""
     single = range(len(pool.numbers))
     values: list[tuple[float, float]] = []
@@ -241,7 +270,8 @@ def _worth(pool: Pool, validation: Validation, most: int, *, samples: int, seed:
             index = choose(each, pool.objective)
             if index < 0:
                 continue
-            pair = (pool.scores((index,))(left)[0], pool.scores(pool.greedy(drawn, most))(left)[0])
+            chosen = pool.members(drawn, most, standard_error)
+            pair = (pool.scores((index,))(left)[0], pool.scores(chosen)(left)[0])
             if np.isfinite(pair).all():
                 values.append((float(pair[0]), float(pair[1])))
     if not values:
