@@ -79,8 +79,8 @@ class TrainedModel:
         stopped: why the search ended before its last trial, or None.
         selection: how the winner was chosen and how much its value flatters: validation, folds, repeats, choose,
             standard_error, value, corrected, low, high, inflation, compared.
-        final: what the model is made of: kind, why, networks, weights by trial, seeds, trained_on; value: of an ensemble
-            on validation; single, ensemble: what choosing either is worth on patients that the choice did not see.
+        final: what the model is made of: kind, why, networks, weights by trial, seeds, trained_on; value: of an
+            ensemble on validation; single, ensemble: what choosing either is worth on patients that it did not see.
 
     Raises:
         ArtifactError: the parts disagree.
