@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from medsweep.statistics.areas import area_interval, areas
-from medsweep.statistics.intervals import Interval, resample
+from medsweep.statistics.intervals import Interval, independent, resample
 from medsweep.statistics.proportions import proportion
 from medsweep.statistics.weighted import Ranking, ratio
 from project import show, write_json
@@ -108,7 +108,8 @@ def intervals_of(study: Study, groups: np.ndarray, cut: float, samples: int, see
 
     found = areas(positive[:, None], score[:, None], groups)
     value, error = float(found.values[0]), float(found.errors[0])
-    drawn: dict[str, Any] = resample(statistic, groups, samples=samples, seed=seed, method="bca")
+    patients = independent(groups, positive)
+    drawn: dict[str, Any] = resample(statistic, groups, samples=samples, seed=seed, method="bca", patients=patients)
     kinds: dict[str, Callable[[str], Interval]] = {
         "bootstrap, BCa": lambda name: drawn[name].interval(CONFIDENCE),
         "bootstrap, percentile": lambda name: percentile(drawn[name]),
@@ -122,7 +123,7 @@ def intervals_of(study: Study, groups: np.ndarray, cut: float, samples: int, see
 
 
 def percentile(drawn: Any) -> Interval:
-    return type(drawn)(drawn.value, drawn.draws, 0.0, "percentile").interval(CONFIDENCE)
+    return type(drawn)(drawn.value, drawn.draws, 0.0, "percentile", drawn.patients).interval(CONFIDENCE)
 
 
 def holds(interval: Interval, true: float) -> bool:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pytest
 
 from medsweep.statistics import intervals
-from medsweep.statistics.intervals import Resampled, bootstrap_intervals, jackknife_weights, resample
+from medsweep.statistics.intervals import (
+    Method,
+    Resampled,
+    bootstrap_intervals,
+    independent,
+    jackknife_weights,
+    resample,
+)
 from medsweep.statistics.operating_points import decide
+
+# Of so many patients Student's t is the normal distribution.
+MANY = 10**9
 
 
 def mean_of(values: np.ndarray) -> Any:
@@ -24,7 +35,7 @@ def test_equals_scipys_on_the_same_draws(discrete: bool) -> None:
     values = np.random.default_rng(0).lognormal(size=40)
     if discrete:
         values = np.round(values)
-    ours = resample(mean_of(values), np.arange(40), samples=999, seed=3, method="bca")["mean"]
+    ours = resample(mean_of(values), np.arange(40), samples=999, seed=3, method="bca", patients=MANY)["mean"]
     theirs = stats.bootstrap(
         (values,),
         np.mean,
@@ -34,9 +45,26 @@ def test_equals_scipys_on_the_same_draws(discrete: bool) -> None:
     ).confidence_interval
     found = ours.interval(0.95)
     assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
-    plain = Resampled(ours.value, ours.draws, 0.0, "percentile").interval(0.95)
+    plain = Resampled(ours.value, ours.draws, 0.0, "percentile", MANY).interval(0.95)
     # The sample leans to the right, and so does the better interval.
     assert found.low > plain.low and found.high > plain.high
+
+
+def test_few_patients_reach_further_out_as_students_t_does() -> None:
+    # Of normal draws without bias the ends are the value and so many deviations: of Student's t, times √(n / (n - 1)).
+    draws = np.asarray([NormalDist().inv_cdf((k + 0.5) / 99_999) for k in range(99_999)])
+    for patients, reach in ((10, 2.2622 * (10 / 9) ** 0.5), (60, 2.0010 * (60 / 59) ** 0.5), (MANY, 1.9600)):
+        for method in ("bca", "percentile"):
+            found = Resampled(0.0, draws, 0.0, method, patients).interval(0.95)  # type: ignore[arg-type]
+            assert (-found.low, found.high) == pytest.approx((reach, reach), abs=1e-3)
+
+
+def test_patients_of_the_rarer_side_are_what_a_comparison_rests_on() -> None:
+    groups = np.array(["a", "a", "a", "b", "c", "d"])
+    assert independent(groups) == 4
+    assert independent(groups, np.array([0, 0, 1, 1, 1, 0], dtype=bool)) == 2
+    assert independent(groups, np.array([1, 1, 1, 0, 0, 0], dtype=bool)) == 2, "one patient is no number to divide by"
+    assert independent(groups, np.array([0, 1, 0, 1, 1, 0], dtype=bool)) == 2
 
 
 def test_acceleration_over_groups_is_the_jackknife_over_groups() -> None:
@@ -44,7 +72,7 @@ def test_acceleration_over_groups_is_the_jackknife_over_groups() -> None:
     groups, values = np.arange(60) // 4, rng.exponential(size=60)
     left_out = [values[groups != g].mean() for g in range(15)]
     off = np.mean(left_out) - np.array(left_out)
-    found = resample(mean_of(values), groups, samples=10, seed=0, method="bca")["mean"]
+    found = resample(mean_of(values), groups, samples=10, seed=0, method="bca", patients=MANY)["mean"]
     assert found.acceleration == pytest.approx((off**3).sum() / (6 * (off**2).sum() ** 1.5), abs=1e-12)
 
 
@@ -62,32 +90,38 @@ def test_many_groups_are_left_out_in_blocks(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_blocks_tell_nearly_the_same_acceleration(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(2).exponential(size=2000)
-    blocks = resample(mean_of(values), np.arange(2000), samples=2, seed=0, method="bca")["mean"].acceleration
+    blocks = resample(mean_of(values), np.arange(2000), samples=2, seed=0, method="bca", patients=MANY)[
+        "mean"
+    ].acceleration
     monkeypatch.setattr(intervals, "_JACKKNIFE_BLOCKS", 10_000)
-    each = resample(mean_of(values), np.arange(2000), samples=2, seed=0, method="bca")["mean"].acceleration
+    each = resample(mean_of(values), np.arange(2000), samples=2, seed=0, method="bca", patients=MANY)[
+        "mean"
+    ].acceleration
     assert blocks == pytest.approx(each, abs=0.005)
 
 
 def test_p_value_is_the_level_whose_interval_ends_at_0() -> None:
     values = np.random.default_rng(4).exponential(size=50) - 0.9
-    for method in ("bca", "percentile"):
-        found = resample(mean_of(values), np.arange(50), samples=4000, seed=3, method=method)["mean"]  # type: ignore[arg-type]
+    methods: list[tuple[Method, int]] = [("bca", MANY), ("percentile", MANY), ("bca", 50)]
+    for method, patients in methods:
+        made = resample(mean_of(values), np.arange(50), samples=4000, seed=3, method=method, patients=patients)
+        found = made["mean"]
         p = found.p_value()
         assert 0.01 < p < 0.5
         ends = found.interval(1 - p)
         assert min(abs(ends.low), abs(ends.high)) < 0.005
-    sure = Resampled(1.0, np.linspace(0.5, 1.5, 999), 0.0, "bca")
+    sure = Resampled(1.0, np.linspace(0.5, 1.5, 999), 0.0, "bca", MANY)
     assert sure.p_value() == pytest.approx(2 / 1000)
-    assert Resampled(0.0, np.zeros(99), 0.0, "bca").p_value() == 1.0
-    assert math.isnan(Resampled(1.0, np.array([1.0, np.nan, np.nan]), 0.0, "bca").p_value())
+    assert Resampled(0.0, np.zeros(99), 0.0, "bca", MANY).p_value() == 1.0
+    assert math.isnan(Resampled(1.0, np.array([1.0, np.nan, np.nan]), 0.0, "bca", MANY).p_value())
 
 
 def test_nothing_to_tell_is_no_interval_and_no_spread_is_a_point() -> None:
-    mostly = Resampled(0.5, np.array([0.4, np.nan, np.nan]), 0.0, "bca").interval(0.95)
+    mostly = Resampled(0.5, np.array([0.4, np.nan, np.nan]), 0.0, "bca", MANY).interval(0.95)
     assert mostly.undefined == 2 and math.isnan(mostly.low)
-    point = Resampled(0.5, np.full(200, 0.5), 0.0, "bca").interval(0.95)
+    point = Resampled(0.5, np.full(200, 0.5), 0.0, "bca", MANY).interval(0.95)
     assert (point.low, point.high) == (0.5, 0.5)
-    assert math.isnan(Resampled(float("nan"), np.ones(9), 0.0, "bca").interval(0.95).low)
+    assert math.isnan(Resampled(float("nan"), np.ones(9), 0.0, "bca", MANY).interval(0.95).low)
 
 
 def test_metrics_with_a_class_of_one_patient_have_no_acceleration_but_an_interval() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from medsweep.artifacts.record import TASKS
 from medsweep.errors import DataError
@@ -12,6 +13,7 @@ from medsweep.statistics import intervals
 from medsweep.statistics.intervals import (
     bootstrap,
     bootstrap_intervals,
+    independent,
     per_class_intervals,
     percentile_interval,
     resample_weights,
@@ -48,8 +50,11 @@ def test_every_resample_equals_the_plain_metrics_of_the_drawn_images(task: Any) 
         rows = np.repeat(np.arange(len(labels)), column.astype(int))
         each.append(evaluate_all(task, labels[rows], p[rows], d[rows]))
     assert set(found) == {name for name, row in METRICS.items() if task in row.tasks}
+    patients = independent(groups, labels == 1 if task == "binary" else None)
+    tail = stats.norm.cdf(stats.t.ppf(0.05, patients - 1) * math.sqrt(patients / (patients - 1)))
+    assert 0.04 < tail < 0.05
     for name, interval in found.items():
-        low, high = np.quantile([one[name] for one in each], [0.05, 0.95])
+        low, high = np.quantile([one[name] for one in each], [tail, 1 - tail])
         assert interval.low == pytest.approx(low, abs=1e-12), name
         assert interval.high == pytest.approx(high, abs=1e-12), name
         assert interval.value == evaluate_all(task, labels, p, d)[name]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medsweep.artifacts.section import Cell, Figure, Section, Table
 from medsweep.drawing.figure import COLOURS, GREY, bare, figure, title
 from medsweep.evaluate import shown
-from medsweep.statistics.intervals import Interval, resample
+from medsweep.statistics.intervals import Interval, independent, resample
 from medsweep.statistics.operating_points import decide
 from medsweep.statistics.proportions import Proportion, proportion
 from medsweep.statistics.selective import Selective, best_area, confidence_of
@@ -111,6 +111,7 @@ def _area(at: Evaluated, selective: Selective, own: _Answers) -> Interval:
         samples=known.samples,
         seed=known.seed,
         method=known.method,
+        patients=independent(own.groups),
     )
     return drawn["aurc"].interval(known.confidence)
 

@@ -13,7 +13,7 @@ from medsweep.drawing.figure import COLOURS, GREY, bare, figure, shortened, titl
 from medsweep.evaluate import shown
 from medsweep.evaluate.shown import Question
 from medsweep.statistics.decision_curve import DecisionCurve
-from medsweep.statistics.intervals import resample
+from medsweep.statistics.intervals import independent, resample
 from medsweep.statistics.weighted import Floats
 
 if TYPE_CHECKING:
@@ -82,7 +82,14 @@ def _curve(at: Evaluated, question: Question, thresholds: Floats) -> _Curve:
         return found | {("gain", t): gain[t] for t in range(len(thresholds))}
 
     known = at.params.evaluate.bootstrap
-    drawn = resample(statistic, at.split.groups, samples=known.samples, seed=known.seed, method="percentile")
+    drawn = resample(
+        statistic,
+        at.split.groups,
+        samples=known.samples,
+        seed=known.seed,
+        method="percentile",
+        patients=independent(at.split.groups),
+    )
     ends = [drawn["model", t].interval(known.confidence) for t in range(len(thresholds))]
     gains = [drawn["gain", t].interval(known.confidence).low for t in range(len(thresholds))]
     return _Curve(

@@ -17,7 +17,7 @@ from medsweep.artifacts.section import Cell, Figure, Section, Table
 from medsweep.drawing.forest import ForestRow, forest
 from medsweep.errors import unknown_name
 from medsweep.evaluate.note import HEADLINES, shown
-from medsweep.statistics.intervals import Interval, resample
+from medsweep.statistics.intervals import Interval, independent_of, resample
 from medsweep.statistics.metrics import METRICS, Predictions, evaluate_weighted
 from medsweep.statistics.multiplicity import holm
 from medsweep.statistics.permutation import permuted_members, worse_than_chance
@@ -248,6 +248,7 @@ def _intervals(
         samples=settings.samples,
         seed=settings.seed,
         method=settings.method,
+        patients=independent_of(known, groups),
     )
     return {name: each.interval(settings.confidence) for name, each in found.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -111,30 +112,33 @@ class Resampled:
         draws: (samples,) its bootstrap distribution, NaN where undefined.
         acceleration: how fast its spread changes with its value, from the jackknife; 0 for the percentile method.
         method: 'bca' or 'percentile'.
+        patients: how many independent ones the value rests on (see `independent`).
     """
 
     value: float
     draws: Floats
     acceleration: float
     method: Method
+    patients: int
 
     def interval(self, confidence: float) -> Interval:
         """The interval: the percentile interval, or the bias-corrected and accelerated one.
 
         BCa (Efron, 1987; Efron & Tibshirani, 1993, section 14.3) reads the distribution's quantiles where it corrects
-        for the median's bias and for a spread that changes with the value. Neither is given where more than half of
-        the draws are undefined.
+        for the median's bias and for a spread that changes with the value. Both are read a little further out, as
+        Student's t lies further out than the normal distribution, for a bootstrap of few patients is too narrow
+        (Hesterberg, 2015, The American Statistician 69, section 5.3). Neither is given where more than half of the
+        draws are undefined.
         """
-        if self.method == "percentile":
-            return percentile_interval(self.value, self.draws, confidence=confidence)
         defined = self.draws[np.isfinite(self.draws)]
         undefined = len(self.draws) - len(defined)
         if not np.isfinite(self.value) or undefined > len(self.draws) / 2 or not len(defined):
             return Interval(self.value, float("nan"), float("nan"), undefined)
-        normal, bias = NormalDist(), _normal_place(self.value, defined)
+        normal = NormalDist()
+        bias = _normal_place(self.value, defined) if self.method == "bca" else 0.0
         ends = []
-        for tail in ((1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0):
-            moved = bias + normal.inv_cdf(tail)
+        for end in (-1.0, 1.0):
+            moved = bias + end * self._reach(confidence)
             ends.append(normal.cdf(bias + moved / (1.0 - self.acceleration * moved)))
         low, high = np.quantile(defined, ends)
         return Interval(self.value, float(low), float(high), undefined)
@@ -150,8 +154,34 @@ class Resampled:
             bias = _normal_place(self.value, defined)
             moved = place - bias
             place = moved / (1.0 + self.acceleration * moved) - bias
-        tail = NormalDist().cdf(-abs(place))
+        tail = self._tail(abs(place))
         return min(1.0, max(2.0 * tail, 2.0 / (len(defined) + 1)))
+
+    def _reach(self, confidence: float) -> float:
+        """How many standard deviations the interval reaches out, as places of the normal distribution."""
+        from scipy.stats import t
+
+        n = self.patients
+        return float(t.ppf(0.5 + confidence / 2.0, n - 1)) * math.sqrt(n / (n - 1))
+
+    def _tail(self, place: float) -> float:
+        """The probability beyond a place: what `_reach` turns into places, turned back."""
+        from scipy.stats import t
+
+        n = self.patients
+        return float(t.sf(place * math.sqrt((n - 1) / n), n - 1))
+
+
+def independent(groups: NDArray[Any], positive: NDArray[np.bool_] | None = None) -> int:
+    """How many independent patients a statistic rests on, at least 2.
+
+    Args:
+        groups: (N,) what belongs together.
+        positive: (N,) where two kinds of images are compared: then the rarer kind's patients count. None: all.
+    """
+    if positive is None:
+        return max(2, len(np.unique(groups)))
+    return max(2, min(len(np.unique(groups[side])) for side in (positive, ~positive)))
 
 
 def _normal_place(value: float, draws: Floats) -> float:
@@ -168,6 +198,7 @@ def resample(
     samples: int,
     seed: int,
     method: Method,
+    patients: int,
 ) -> dict[Name, Resampled]:
     """Statistics with their bootstrap distributions over groups, by name.
 
@@ -177,6 +208,7 @@ def resample(
         samples: the number of resamples, at least 1.
         seed: of the draws.
         method: of the intervals to be made of them.
+        patients: how many independent ones the statistics rest on (see `independent`).
     """
     values = {name: float(value[0]) for name, value in statistic(np.ones((len(groups), 1))).items()}
     draws = bootstrap(statistic, groups, samples=samples, seed=seed)
@@ -184,7 +216,9 @@ def resample(
     if method == "bca":
         parts = [statistic(weights) for weights in jackknife_weights(groups, seed=seed)]
         accelerations = {name: _acceleration(np.concatenate([part[name] for part in parts])) for name in values}
-    return {name: Resampled(value, draws[name], accelerations[name], method) for name, value in values.items()}
+    return {
+        name: Resampled(value, draws[name], accelerations[name], method, patients) for name, value in values.items()
+    }
 
 
 def _acceleration(left_out: Floats) -> float:
@@ -241,7 +275,13 @@ def bootstrap_intervals(
     """
     predictions = Predictions(task, labels, probabilities, decisions)
     return _intervals(
-        lambda weights: evaluate_weighted(predictions, weights), len(labels), groups, samples, confidence, seed, method
+        lambda weights: evaluate_weighted(predictions, weights),
+        groups,
+        independent_of(predictions, groups),
+        samples=samples,
+        confidence=confidence,
+        seed=seed,
+        method=method,
     )
 
 
@@ -260,7 +300,13 @@ def per_class_intervals(
     """`metrics.per_class` with intervals; takes and raises what `bootstrap_intervals` does."""
     predictions = Predictions(task, labels, probabilities, decisions)
     found = _intervals(
-        lambda weights: per_class_weighted(predictions, weights), len(labels), groups, samples, confidence, seed, method
+        lambda weights: per_class_weighted(predictions, weights),
+        groups,
+        independent_of(predictions, groups),
+        samples=samples,
+        confidence=confidence,
+        seed=seed,
+        method=method,
     )
     nested: dict[int, dict[str, Interval]] = {}
     for (k, name), interval in found.items():
@@ -268,21 +314,32 @@ def per_class_intervals(
     return nested
 
 
+def independent_of(predictions: Predictions, groups: NDArray[Any]) -> int:
+    """`independent` for what was said of images: of two classes the rarer one's patients, else all.
+
+    Raises:
+        DataError: the groups have another length.
+    """
+    n = len(predictions.labels)
+    if len(groups) != n:
+        raise DataError(f"there are {len(groups)} where there are {n} images.", where="groups")
+    return independent(groups, predictions.labels == 1 if predictions.task == "binary" else None)
+
+
 def _intervals(
     statistic: Callable[[Floats], Mapping[Name, Floats]],
-    n: int,
     groups: NDArray[Any],
+    patients: int,
+    *,
     samples: int,
     confidence: float,
     seed: int,
     method: Method,
 ) -> dict[Name, Interval]:
-    if len(groups) != n:
-        raise DataError(f"there are {len(groups)} where there are {n} images.", where="groups")
     if len(np.unique(groups)) < 2:
-        values = statistic(np.ones((n, 1)))
+        values = statistic(np.ones((len(groups), 1)))
         return {name: Interval(float(value[0]), float("nan"), float("nan"), 0) for name, value in values.items()}
-    found = resample(statistic, groups, samples=samples, seed=seed, method=method)
+    found = resample(statistic, groups, samples=samples, seed=seed, method=method, patients=patients)
     return {name: each.interval(confidence) for name, each in found.items()}
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medsweep.artifacts.record import Task
 from medsweep.statistics.areas import Areas, Scale, area_interval, areas, class_curves
-from medsweep.statistics.intervals import Interval, Method, resample
+from medsweep.statistics.intervals import Interval, Method, independent_of, resample
 from medsweep.statistics.metrics import Predictions, evaluate_weighted
 from medsweep.statistics.weighted import Floats
 
@@ -105,12 +105,13 @@ def bootstrap_differences(
         found = {("first", name): one[name] for name in names} | {("second", name): two[name] for name in names}
         return found | {("difference", name): two[name] - one[name] for name in names}
 
+    patients = independent_of(first, groups)
     if len(np.unique(groups)) < 2:
         plain = {key: float(value[0]) for key, value in statistic(np.ones((len(groups), 1))).items()}
         ends = {key: Interval(value, float("nan"), float("nan"), 0) for key, value in plain.items()}
         p_values = dict.fromkeys(names, float("nan"))
     else:
-        found = resample(statistic, groups, samples=samples, seed=seed, method=method)
+        found = resample(statistic, groups, samples=samples, seed=seed, method=method, patients=patients)
         ends = {key: each.interval(confidence) for key, each in found.items()}
         p_values = {name: found["difference", name].p_value() for name in names}
     return {
