@@ -33,11 +33,19 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class Dask(Section):
+    """An existing Dask cluster, and where images are left for workers that do not see the project's folders."""
+
+    scheduler_address: str | None
+    data_url: str | None
+
+
 class Runtime(Section):
     """How the work is done; nothing here may change a result."""
 
     workers: Positive
-    executor: Literal["local"]
+    executor: Literal["local", "dask"]
+    dask: Dask
 
 
 class Source(BaseModel):

@@ -80,6 +80,7 @@ def build() -> Callable[..., Any]:
             "value_range": 255,
             "mean": [0.5],
             "deviation": [0.2],
+            "seed": 1,
         }
         return build_network(backbone=backbone, **(known | changes))
 

@@ -15,7 +15,6 @@ from medsweep.train.warm_start import take_over
 
 
 def network(seed: int, backbone: str = "plain", *, classes: int = 2, size: int = 16, **more: Any) -> keras.Model:
-    keras.utils.set_random_seed(seed)
     hyper = {"depth": 2, "width": 2, "dropout": 0.0} | ({"batch_norm": True} if backbone == "plain" else {}) | more
     return build_network(
         backbone=backbone,
@@ -29,6 +28,7 @@ def network(seed: int, backbone: str = "plain", *, classes: int = 2, size: int =
         value_range=255,
         mean=[0.5],
         deviation=[0.2],
+        seed=seed,
     )
 
 

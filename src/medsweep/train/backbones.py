@@ -1,11 +1,13 @@
 """TABLE: backbones, and the network around them: raw pixels in, probabilities out, built-in Keras layers only.
 
 Every layer is named after its place, so saved bytes do not depend on what else the process has built. Initial weights
-and dropout take their seeds from `keras.utils.set_random_seed`, which the caller calls right before.
+and dropout have seeds of their own, drawn from the network's: Keras would draw them from a state that is shared with
+whatever else runs in the process.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,9 @@ WHERE = "train.space"
 
 Tensor = Any
 """A symbolic Keras tensor (B, H, W, C) or (B, F)."""
+
+Seeds = Callable[[], int]
+"""Gives the next layer's seed."""
 
 # Pooling stops where it would leave fewer than 2 pixels along the shorter side: deep networks fit small images.
 _SMALLEST_POOLED_SIDE = 4
@@ -44,12 +49,12 @@ class BackboneRow:
     """One backbone.
 
     Args:
-        build: (features (B, H, W, C), hyper, activation, pooling) → features (B, F).
+        build: (features (B, H, W, C), hyper, activation, pooling, seeds) → features (B, F).
         hyperparameters: what `build` reads.
         what: one sentence.
     """
 
-    build: Callable[[Tensor, Mapping[str, Scalar], str, str], Tensor]
+    build: Callable[[Tensor, Mapping[str, Scalar], str, str, Seeds], Tensor]
     hyperparameters: tuple[str, ...]
     what: str
 
@@ -57,13 +62,13 @@ class BackboneRow:
 # The initializer that keeps the variance of the signal for each activation: He et al. (2015) where about half of the
 # range is passed on, Glorot & Bengio (2010) for the saturating ones.
 ACTIVATIONS: dict[str, str] = {
-    "relu": "he_normal",
-    "sigmoid": "glorot_uniform",
-    "tanh": "glorot_uniform",
-    "elu": "he_normal",
-    "gelu": "he_normal",
-    "silu": "he_normal",
-    "leaky_relu": "he_normal",
+    "relu": "HeNormal",
+    "sigmoid": "GlorotUniform",
+    "tanh": "GlorotUniform",
+    "elu": "HeNormal",
+    "gelu": "HeNormal",
+    "silu": "HeNormal",
+    "leaky_relu": "HeNormal",
 }
 
 STANDARDIZATIONS: tuple[str, ...] = ("dataset", "image", "none")
@@ -99,8 +104,27 @@ POOLINGS: dict[str, PoolingRow] = {
 }
 
 
+def _seeds(seed: int) -> Seeds:
+    """Seeds from 1 to 10⁹, as Keras draws them."""
+    draw = random.Random(seed)
+    return lambda: draw.randint(1, 10**9)
+
+
+def _initializer(activation: str, seeds: Seeds) -> keras.initializers.Initializer:
+    import keras
+
+    return getattr(keras.initializers, ACTIVATIONS[activation])(seed=seeds())
+
+
+def _dropped(features: Tensor, rate: Scalar, seeds: Seeds) -> Tensor:
+    from keras import layers
+
+    seed = seeds() if rate else None  # nothing is drawn where nothing is dropped
+    return layers.Dropout(float(rate), seed=seed, name="dropout")(features)
+
+
 def _convolution(
-    features: Tensor, name: str, channels: int, activation: str, *, batch_norm: bool, size: int = 3
+    features: Tensor, name: str, channels: int, activation: str, seeds: Seeds, *, batch_norm: bool, size: int = 3
 ) -> Tensor:
     """Convolution with the same padding, and batch normalization (which makes the bias idle) where asked."""
     from keras import layers
@@ -110,13 +134,13 @@ def _convolution(
         size,
         padding="same",
         use_bias=not batch_norm,
-        kernel_initializer=ACTIVATIONS[activation],
+        kernel_initializer=_initializer(activation, seeds),
         name=f"{name}_conv",
     )(features)
     return _normalized(features, name) if batch_norm else features
 
 
-def _separable_convolution(features: Tensor, name: str, channels: int, activation: str) -> Tensor:
+def _separable_convolution(features: Tensor, name: str, channels: int, activation: str, seeds: Seeds) -> Tensor:
     """Depthwise 3x3, then pointwise convolution, then batch normalization."""
     import keras
 
@@ -126,8 +150,8 @@ def _separable_convolution(features: Tensor, name: str, channels: int, activatio
         padding="same",
         use_bias=False,
         # Keras's fan-in counts all channels, of which a depthwise filter sees one: nine values, no activation after.
-        depthwise_initializer=keras.initializers.RandomNormal(stddev=1 / 3),
-        pointwise_initializer=ACTIVATIONS[activation],
+        depthwise_initializer=keras.initializers.RandomNormal(stddev=1 / 3, seed=seeds()),
+        pointwise_initializer=_initializer(activation, seeds),
         name=f"{name}_separable",
     )(features)
     return _normalized(features, name)
@@ -152,28 +176,25 @@ def _halved(features: Tensor, name: str, pooling: str) -> Tensor:
     return POOLINGS[pooling].halve(f"{name}_pool")(features)
 
 
-def _pooled_and_dropped(features: Tensor, dropout: Scalar, pooling: str) -> Tensor:
+def _pooled_and_dropped(features: Tensor, dropout: Scalar, pooling: str, seeds: Seeds) -> Tensor:
+    return _dropped(POOLINGS[pooling].whole("global_pool")(features), dropout, seeds)
+
+
+def _tutorial(features: Tensor, hyper: Mapping[str, Scalar], activation: str, pooling: str, seeds: Seeds) -> Tensor:
     from keras import layers
 
-    features = POOLINGS[pooling].whole("global_pool")(features)
-    return layers.Dropout(float(dropout), name="dropout")(features)
-
-
-def _tutorial(features: Tensor, hyper: Mapping[str, Scalar], activation: str, pooling: str) -> Tensor:
-    from keras import layers
-
-    initializer = ACTIVATIONS[activation]
     for name, channels in (("stage1", 32), ("stage2", 64)):
+        initializer = _initializer(activation, seeds)
         features = layers.Conv2D(channels, 3, kernel_initializer=initializer, name=f"{name}_conv")(features)
         features = _activated(features, name, activation)
         features = _halved(features, name, pooling)
     features = layers.Flatten(name="flatten")(features)
-    features = layers.Dense(64, kernel_initializer=initializer, name="hidden")(features)
+    features = layers.Dense(64, kernel_initializer=_initializer(activation, seeds), name="hidden")(features)
     features = _activated(features, "hidden", activation)
-    return layers.Dropout(float(hyper["dropout"]), name="dropout")(features)
+    return _dropped(features, hyper["dropout"], seeds)
 
 
-def _plain(features: Tensor, hyper: Mapping[str, Scalar], activation: str, pooling: str) -> Tensor:
+def _plain(features: Tensor, hyper: Mapping[str, Scalar], activation: str, pooling: str, seeds: Seeds) -> Tensor:
     batch_norm = bool(hyper["batch_norm"])
     for stage in range(int(hyper["depth"])):
         if stage > 0:
@@ -181,16 +202,16 @@ def _plain(features: Tensor, hyper: Mapping[str, Scalar], activation: str, pooli
         for index in (1, 2):
             name = f"stage{stage + 1}_{index}"
             channels = int(hyper["width"]) * 2**stage
-            features = _convolution(features, name, channels, activation, batch_norm=batch_norm)
+            features = _convolution(features, name, channels, activation, seeds, batch_norm=batch_norm)
             features = _activated(features, name, activation)
-    return _pooled_and_dropped(features, hyper["dropout"], pooling)
+    return _pooled_and_dropped(features, hyper["dropout"], pooling, seeds)
 
 
-def _residual(features: Tensor, hyper: Mapping[str, Scalar], activation: str, pooling: str) -> Tensor:
+def _residual(features: Tensor, hyper: Mapping[str, Scalar], activation: str, pooling: str, seeds: Seeds) -> Tensor:
     from keras import layers
 
     width = int(hyper["width"])
-    features = _convolution(features, "stem", width, activation, batch_norm=True)
+    features = _convolution(features, "stem", width, activation, seeds, batch_norm=True)
     features = _activated(features, "stem", activation)
     for stage in range(int(hyper["depth"])):
         name, channels = f"stage{stage + 1}", width * 2**stage
@@ -198,16 +219,16 @@ def _residual(features: Tensor, hyper: Mapping[str, Scalar], activation: str, po
             features = _halved(features, f"stage{stage}", pooling)
         shortcut = features
         if shortcut.shape[-1] != channels:
-            shortcut = _convolution(shortcut, f"{name}_shortcut", channels, activation, batch_norm=True, size=1)
-        features = _convolution(features, f"{name}_1", channels, activation, batch_norm=True)
+            shortcut = _convolution(shortcut, f"{name}_shortcut", channels, activation, seeds, batch_norm=True, size=1)
+        features = _convolution(features, f"{name}_1", channels, activation, seeds, batch_norm=True)
         features = _activated(features, f"{name}_1", activation)
-        features = _convolution(features, f"{name}_2", channels, activation, batch_norm=True)
+        features = _convolution(features, f"{name}_2", channels, activation, seeds, batch_norm=True)
         features = layers.Add(name=f"{name}_add")([features, shortcut])
         features = _activated(features, f"{name}_2", activation)
-    return _pooled_and_dropped(features, hyper["dropout"], pooling)
+    return _pooled_and_dropped(features, hyper["dropout"], pooling, seeds)
 
 
-def _separable(features: Tensor, hyper: Mapping[str, Scalar], activation: str, pooling: str) -> Tensor:
+def _separable(features: Tensor, hyper: Mapping[str, Scalar], activation: str, pooling: str, seeds: Seeds) -> Tensor:
     for stage in range(int(hyper["depth"])):
         if stage > 0:
             features = _halved(features, f"stage{stage}", pooling)
@@ -216,11 +237,11 @@ def _separable(features: Tensor, hyper: Mapping[str, Scalar], activation: str, p
             channels = int(hyper["width"]) * 2**stage
             # The first convolution is a full one: of one grey channel a depthwise filter could make only one feature.
             if (stage, index) == (0, 1):
-                features = _convolution(features, name, channels, activation, batch_norm=True)
+                features = _convolution(features, name, channels, activation, seeds, batch_norm=True)
             else:
-                features = _separable_convolution(features, name, channels, activation)
+                features = _separable_convolution(features, name, channels, activation, seeds)
             features = _activated(features, name, activation)
-    return _pooled_and_dropped(features, hyper["dropout"], pooling)
+    return _pooled_and_dropped(features, hyper["dropout"], pooling, seeds)
 
 
 BACKBONES: dict[str, BackboneRow] = {
@@ -263,6 +284,7 @@ def build_network(
     value_range: int,
     mean: Sequence[float],
     deviation: Sequence[float],
+    seed: int,
 ) -> keras.Model:
     """A network from raw pixels (B, H, W, C), 0 to `value_range`, to probabilities (B, n_outputs) float32.
 
@@ -281,6 +303,7 @@ def build_network(
         value_range: the largest pixel value, 255 or 65535.
         mean: (C,) of the training split on the scale 0 to 1.
         deviation: (C,) of the training split on the scale 0 to 1.
+        seed: of initial weights and dropout.
 
     Raises:
         ParamsError: an unknown name, or hyperparameters that are not the row's.
@@ -310,8 +333,10 @@ def build_network(
         features = layers.LayerNormalization(
             axis=[1, 2, 3], center=False, scale=False, epsilon=_IMAGE_VARIANCE_EPSILON, name="standardize"
         )(features)
-    features = row.build(features, hyper, activation, pooling)
-    logits = layers.Dense(n_outputs, name="logits")(features)
+    seeds = _seeds(seed)
+    features = row.build(features, hyper, activation, pooling, seeds)
+    last_initializer = keras.initializers.GlorotUniform(seed=seeds())
+    logits = layers.Dense(n_outputs, kernel_initializer=last_initializer, name="logits")(features)
     last = "sigmoid" if task == "multilabel" else "softmax"
     probabilities = layers.Activation(last, dtype="float32", name="probabilities")(logits)
     return keras.Model(pixels, probabilities, name=backbone)

@@ -47,11 +47,11 @@ def build(
     told: Told,
     validation: Validation,
     task: Task,
-    workers: Workers,
+    writer: Workers,
     work: Path,
     layout: Layout,
 ) -> FinalModel:
-    """Train what the model lacks, and write it.
+    """Train what the model lacks, with the search's workers, and write it with `writer`.
 
     Raises:
         SearchError: a network could not be trained.
@@ -65,7 +65,7 @@ def build(
         for each in wanted
         if not each.checkpoint.is_file()
     ]
-    for index, answer in workers.map_unordered(fit, missing):
+    for index, answer in search.workers.map_unordered(fit, missing):
         error = answer.reason if isinstance(answer, WorkerDied) else answer.error
         if error is not None:
             raise SearchError(
@@ -78,7 +78,7 @@ def build(
         judged = work / "judged.npy"
         with files.replacing(judged) as temporary, temporary.open("wb") as stream:
             np.save(stream, _judged(composition, told, task), allow_pickle=False)
-    final = workers.run(
+    final = writer.run(
         refit,
         RefitTask(
             members=tuple(Member(each.config, each.checkpoint, each.factor) for each in wanted),

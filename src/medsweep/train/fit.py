@@ -224,11 +224,8 @@ def finished_network(task: FitTask) -> Iterator[_Network]:
 
 def build_trial_network(config: TrialConfig, train: PreparedSplit | Examples) -> keras.Model:
     """The untrained network of a trial, its initial weights drawn from the trial's seed."""
-    import keras
-
     if train.standardization is None:
         raise TrialFailedError("the training split lacks its standardization")
-    keras.utils.set_random_seed(config.seed)
     return build_network(
         backbone=config.backbone.name,
         hyper=config.backbone.settings,
@@ -241,6 +238,7 @@ def build_trial_network(config: TrialConfig, train: PreparedSplit | Examples) ->
         value_range=train.value_range,
         mean=train.standardization.mean,
         deviation=train.standardization.deviation,
+        seed=config.seed,
     )
 
 

@@ -27,14 +27,16 @@ from medsweep.artifacts.trained import TrainedModel
 from medsweep.artifacts.trial import TrialOutcome
 from medsweep.errors import ArtifactError, DataError, MedsweepError
 from medsweep.layout import Layout
-from medsweep.params import Params, Train, WarmStart, dotted, load_yaml, without_names
+from medsweep.params import Params, Runtime, Train, WarmStart, dotted, load_yaml, without_names
 from medsweep.tracking.lineage import code_digest, dataset, lineage
 from medsweep.tracking.progress import progress_bar
 from medsweep.tracking.system import SystemSampler
 from medsweep.train import note
 from medsweep.train.archive import Workplace, family_of
+from medsweep.train.cluster import dask_workers
+from medsweep.train.code import CODE
 from medsweep.train.examples import TrainingData
-from medsweep.train.executor import local_workers
+from medsweep.train.executor import Workers, local_workers
 from medsweep.train.final import build, facts_of
 from medsweep.train.fit import prepare_worker
 from medsweep.train.past import outcomes_of, stop_in
@@ -49,8 +51,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-# What may change a result of this stage besides data and parameters.
-_CODE = ("artifacts", "drawing", "imaging", "statistics", "train")
 _SAMPLE_SECONDS = 10.0
 # Kept in models/trials.csv: what a clock measured is not.
 _FACTS = ("parameters", "multiply_adds", "file_bytes")
@@ -142,7 +142,7 @@ def run(
             networks = len(job.validation.parts)
             with (
                 _bar(console, params.train, networks) as watch,
-                local_workers(params.runtime.workers, prepare_worker) as workers,
+                _workers(params.runtime) as workers,
             ):
                 # Nothing may follow the line `end`.
                 sampler = SystemSampler(lambda values: log.append("system", values=values), _SAMPLE_SECONDS)
@@ -164,7 +164,8 @@ def run(
                     selection = select(params.train, job.train.task, told, job.validation)
                     composition = compose(params.train, job.train.task, selection, told, job.validation)
                     watch.say("writing the model")
-                    final = build(search, composition, told, job.validation, job.train.task, workers, work, layout)
+                    with _writer(params.runtime, workers) as writer:
+                        final = build(search, composition, told, job.validation, job.train.task, writer, work, layout)
             winner = selection.winner
             stop = stop_in(list(read_log(place.log)))
             manifest = job.manifest(outcomes, selection, composition, final, stop.reason if stop else None)
@@ -179,6 +180,23 @@ def run(
         files.copy_file(place.log, layout.search_log)
         place.finish()
     return TrainSummary(manifest, winner, outcomes, len(outcomes) - finished_before, extended, seconds)
+
+
+def _workers(runtime: Runtime) -> Workers:
+    """Where trials are fitted."""
+    if runtime.executor == "dask":
+        return dask_workers(runtime.dask, code_digest(CODE))
+    return local_workers(runtime.workers, prepare_worker)
+
+
+@contextmanager
+def _writer(runtime: Runtime, workers: Workers) -> Iterator[Workers]:
+    """Where the model is written: on this machine, which keeps it."""
+    if runtime.executor == "local":
+        yield workers
+        return
+    with local_workers(1, prepare_worker) as here:
+        yield here
 
 
 @dataclass(frozen=True)
@@ -217,7 +235,7 @@ class _Job:
             "prepared_val": val.digest,
             "augmented": files.digest_of(views),
             "params": files.digest_of(params.train.model_dump()),
-            "code": code_digest(_CODE),
+            "code": code_digest(CODE),
             **({"warm_start": params.train.warm_start.sha256} if params.train.warm_start else {}),
         }
         key = files.digest_of(digests)
