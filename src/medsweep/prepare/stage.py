@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -107,6 +108,7 @@ class _Examination:
     findings: tuple[Finding, ...]
     notes: tuple[Finding, ...]
     masks: PixelSpool | None
+    refusal: DataError | None
 
 
 def run(params: Params, layout: Layout, console: Console) -> PrepareSummary:
@@ -119,12 +121,11 @@ def run(params: Params, layout: Layout, console: Console) -> PrepareSummary:
     Raises:
         ParamsError: the source's settings are wrong.
         DataError: the source cannot be used, or a check that is an error found something; then all such findings are
-            told at once, and nothing is written.
+            told at once, with their pictures in .medsweep/private/data_quality.html, and no output is written.
     """
     prepare = params.prepare
     source = open_source(prepare.source, layout.root)
     reader = _reader(source, prepare)
-    value_range = int(np.iinfo(reader.dtype).max)
     with _spools(params, layout) as (folder, closes):
         names = closes.enter_context(closing(NameSpool(folder)))
         pixels = closes.enter_context(closing(PixelSpool(folder, reader.shape, reader.dtype)))
@@ -133,26 +134,50 @@ def run(params: Params, layout: Layout, console: Console) -> PrepareSummary:
             return closes.enter_context(closing(PixelSpool(folder, reader.shape[:2], np.dtype(np.uint8))))
 
         found = _examine(params, layout, console, reader, folder, closes, names, pixels, new_mask_spool)
-        table = found.examined.table
-        write_map(layout, _private_rows(table, names))
-        written, intensities = {}, {}
-        for code, name in enumerate(SPLITS):
-            part = table.take(np.flatnonzero(table.splits == code))
-            intensities[name] = IntensityCounts(part.labels, len(source.class_names), value_range)
-            split = _split(name, part, reader, masked=found.masks is not None, value_range=value_range)
-            written[name] = write_split(
-                layout.prepared_split(name),
-                split,
-                image_blocks=intensities[name].watch(pixels.blocks(part.rows)),
-                mask_blocks=found.masks.blocks(part.rows) if found.masks is not None else None,
-            )
-        facts = Facts(
-            prepare, source, found.examined, found.splitting, found.findings, found.notes, written, intensities
-        )
+        if found.refusal is not None:
+            _show_refused(prepare, reader, found, pixels, folder, layout)
+            raise found.refusal
+        _refused_page(layout).unlink(missing_ok=True)
+        write_map(layout, _private_rows(found.examined.table, names))
+        places = {name: layout.prepared_split(name) for name in SPLITS}
+        facts = _write(prepare, reader, found, pixels, places)
         report = data_quality(facts)
         files.write_json(layout.data_quality, report)
         files.write_text(layout.data_quality_page, page(report, facts))
     return _summary(reader, found, page=layout.relative(layout.data_quality_page))
+
+
+def _write(
+    prepare: Prepare, reader: Reader, found: _Examination, pixels: PixelSpool, places: Mapping[str, Path]
+) -> Facts:
+    """Write the splits, each to its place, and say what the report needs to know of them."""
+    table, value_range = found.examined.table, int(np.iinfo(reader.dtype).max)
+    written, intensities = {}, {}
+    for code, name in enumerate(SPLITS):
+        part = table.take(np.flatnonzero(table.splits == code))
+        intensities[name] = IntensityCounts(part.labels, len(reader.source.class_names), value_range)
+        split = _split(name, part, reader, masked=found.masks is not None, value_range=value_range)
+        written[name] = write_split(
+            places[name],
+            split,
+            image_blocks=intensities[name].watch(pixels.blocks(part.rows)),
+            mask_blocks=found.masks.blocks(part.rows) if found.masks is not None else None,
+        )
+    return Facts(
+        prepare, reader.source, found.examined, found.splitting, found.findings, found.notes, written, intensities
+    )
+
+
+def _show_refused(
+    prepare: Prepare, reader: Reader, found: _Examination, pixels: PixelSpool, folder: Path, layout: Layout
+) -> None:
+    """The page of data that are refused: whoever has to correct them wants to see them. No output of the stage."""
+    places = {name: folder / "refused" / name for name in SPLITS}
+    try:
+        facts = _write(prepare, reader, found, pixels, places)
+        files.write_text(_refused_page(layout), page(data_quality(facts), facts))
+    finally:
+        shutil.rmtree(folder / "refused", ignore_errors=True)
 
 
 def inspect(params: Params, layout: Layout, console: Console) -> PrepareSummary:
@@ -166,6 +191,8 @@ def inspect(params: Params, layout: Layout, console: Console) -> PrepareSummary:
     with _spools(params, layout) as (folder, closes):
         names = closes.enter_context(closing(NameSpool(folder)))
         found = _examine(params, layout, console, reader, folder, closes, names, None, None)
+    if found.refusal is not None:
+        raise found.refusal
     return _summary(reader, found, page=None)
 
 
@@ -241,8 +268,9 @@ def _examine(
         name: "warn" if name in _LEFT_OUT and severity == "off" else "off" for name, severity in severities.items()
     }
     _write_findings(layout, examined.table, (*found, *run_checks(examined, unasked)), names)
-    _tell(console, layout, examined.table, findings, severities, names)
-    return _Examination(examined, splitting, findings, tuple(each for each in found if not each.alarm), collected.masks)
+    refusal = _tell(console, layout, examined.table, findings, severities, names, pictured=pixels is not None)
+    notes = tuple(each for each in found if not each.alarm)
+    return _Examination(examined, splitting, findings, notes, collected.masks, refusal)
 
 
 def _tell(
@@ -252,20 +280,24 @@ def _tell(
     findings: Sequence[Finding],
     severities: Mapping[str, Any],
     names: NameSpool,
-) -> None:
-    """Warnings to the console; all errors at once as one DataError."""
+    *,
+    pictured: bool,
+) -> DataError | None:
+    """Warnings to the console; all errors at once as one DataError, where there are any."""
     errors = [each for each in findings if severities[each.check] == "error"]
     for each in findings:
         if each not in errors:
             text = f"{each.check}: {each.message}{_examples(each, table, names)}"
             console.print(f"[yellow]warning[/] {escape(text)}", highlight=False, soft_wrap=True)
     if not errors:
-        return
+        return None
     told = " ".join(f"{each.check}: {each.message}{_examples(each, table, names)}" for each in errors)
     listed = any(len(each.rows) or each.names for each in errors)
     where = f" Full lists: {layout.relative(_findings_file(layout))}." if listed else ""
+    if pictured:
+        where += f" Pictures: {layout.relative(_refused_page(layout))}."
     keys = ", ".join(f"prepare.checks.{each.check}" for each in errors)
-    raise DataError(
+    return DataError(
         f"{counted(len(errors), 'check')} of the data failed. {told}{where}",
         where="prepare.source",
         fix=f"Correct the data, or set {keys} to warn.",
@@ -292,6 +324,10 @@ def _name(row: int, table: ImageTable, names: NameSpool) -> str:
 
 def _findings_file(layout: Layout) -> Any:
     return layout.private / "findings.csv"
+
+
+def _refused_page(layout: Layout) -> Path:
+    return layout.private / "data_quality.html"
 
 
 def _write_findings(layout: Layout, table: ImageTable, findings: Sequence[Finding], names: NameSpool) -> None:
