@@ -166,7 +166,9 @@ def test_all_errors_are_told_at_once_and_nothing_is_written(project):
     assert rows[4]["path"] in text and ".medsweep/private/findings.csv" in text
     page = (project.layout.private / "data_quality.html").read_text()
     assert "Pictures: .medsweep/private/data_quality.html" in text
-    assert page.count("<img") > 6 and "of identical images has labels that differ" in page and rows[4]["path"] not in page
+    assert (
+        page.count("<img") > 6 and "of identical images has labels that differ" in page and rows[4]["path"] not in page
+    )
     assert project.outputs() == {}
     listed = rows_of(project.layout.private / "findings.csv")
     overlap = [row for row in listed if row["check"] == "patient_overlap"]
