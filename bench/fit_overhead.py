@@ -29,10 +29,12 @@ from medsweep.layout import Layout
 from medsweep.params import Params
 from medsweep.prepare import stage as prepare
 from medsweep.statistics.metrics import evaluate_all
-from medsweep.train import fit as fitting
+from medsweep.train import network as networks
 from medsweep.train.backbones import logits_model
-from medsweep.train.fit import FitTask, TrainingData, build_trial_network, fit, plain_decisions, prepare_worker
+from medsweep.train.examples import TrainingData
+from medsweep.train.fit import FitTask, fit, prepare_worker
 from medsweep.train.losses import target_matrix
+from medsweep.train.network import build_trial_network, plain_decisions
 from medsweep.train.optimizers import build_optimizer
 from medsweep.train.study import ask_generation
 from project import ONE_NETWORK, phantoms, quiet, show, spread, temporary_project, training_data, write_json
@@ -91,7 +93,7 @@ def measure(params: Params, layout: Layout, epochs: int, rounds: int) -> list[di
 
 def ours(config: TrialConfig, data: TrainingData, checkpoint: Path, epochs: int) -> list[float]:
     """A trial as a worker fits it; the CPU time at the end of each epoch."""
-    fitting._OPEN_NETWORKS.clear()  # else the traced network of the round before would be taken
+    networks.forget_networks()  # else the traced network of the round before would be taken
     ends: list[float] = []
     answer = fit(
         FitTask(config, data, epochs, epochs, None, checkpoint, measure=False),

@@ -19,7 +19,7 @@ from rich.table import Table
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.layout import Layout
 from medsweep.params import Params, load_yaml, parse
-from medsweep.train.fit import TrainingData
+from medsweep.train.examples import TrainingData
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -11,10 +11,11 @@ import pytest
 
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.artifacts.trial import Named, TrialConfig
-from medsweep.train.backbones import BACKBONES, BackboneRow
+from medsweep.train.backbones import BACKBONES, BackboneRow, Seeds
 from medsweep.train.examples import TrainingData
-from medsweep.train.fit import FitTask, build_trial_network, fit
+from medsweep.train.fit import FitTask, fit
 from medsweep.train.losses import LOSSES
+from medsweep.train.network import build_trial_network
 from medsweep.train.optimizers import OPTIMIZERS
 from medsweep.train.schedules import SCHEDULES
 
@@ -58,10 +59,12 @@ def trial(number: int, **changed: Any) -> TrialConfig:
     return TrialConfig(number=number, seed=100 + number, **(settings | changed))
 
 
-def _tiny(features: Any, hyper: Any, activation: str, pooling: str) -> Any:
-    from keras import layers
+def _tiny(features: Any, hyper: Any, activation: str, pooling: str, seeds: Seeds) -> Any:
+    from keras import initializers, layers
 
-    return layers.GlobalAveragePooling2D(name="global_pool")(layers.Conv2D(3, 3, name="conv")(features))
+    initializer = initializers.GlorotUniform(seed=seeds.of("conv"))
+    features = layers.Conv2D(3, 3, kernel_initializer=initializer, name="conv")(features)
+    return layers.GlobalAveragePooling2D(name="global_pool")(features)
 
 
 @pytest.fixture(autouse=True)

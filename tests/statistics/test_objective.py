@@ -7,7 +7,7 @@ import pytest
 from medsweep.params import Search
 from medsweep.statistics.metrics import METRICS
 from medsweep.statistics.objective import OBJECTIVES
-from medsweep.train.fit import VALIDATION_METRICS
+from medsweep.train.network import VALIDATION_METRICS
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -16,10 +16,11 @@ from medsweep.artifacts.trial import Named, TrialConfig
 from medsweep.errors import ArtifactError, SearchError
 from medsweep.imaging.views import ViewRenderer
 from medsweep.params import Params
-from medsweep.train import fit as module
+from medsweep.train import network as module
 from medsweep.train.examples import TrainingData
 from medsweep.train.executor import Workers, local_workers
-from medsweep.train.fit import FitAnswer, FitTask, class_weights, finished_network, fit, prepare_worker
+from medsweep.train.fit import FitAnswer, FitTask, finished_network, fit, prepare_worker
+from medsweep.train.network import class_weights
 
 PLAIN = {"depth": 1, "width": 3, "batch_norm": True, "dropout": 0.3}
 EPOCHS = 4
@@ -235,6 +236,7 @@ def test_a_trial_that_raises_is_an_answer_that_names_no_place_or_number_of_this_
             "[Op:__inference_steps_431]"
         )
 
+    module.forget_networks()
     monkeypatch.setattr(module, "build_trial_network", build)
     answer = fit(task(trial(8), data, tmp_path))
     assert answer.error == "RuntimeError: Graph execution error: at <object …> x.py"
@@ -252,6 +254,7 @@ def test_out_of_memory_is_an_answer(data: TrainingData, tmp_path: Path, monkeypa
         def build(*_: Any, error: Exception = error) -> None:
             raise error
 
+        module.forget_networks()
         monkeypatch.setattr(module, "build_trial_network", build)
         assert fit(task(trial(number), data, tmp_path)).error == "out of memory"
 

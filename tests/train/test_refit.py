@@ -20,7 +20,7 @@ from medsweep.params import OperatingPoints, Params
 from medsweep.statistics.features import mahalanobis
 from medsweep.statistics.metrics import evaluate_all
 from medsweep.statistics.operating_points import fit_thresholds
-from medsweep.train import fit as module
+from medsweep.train import network as module
 from medsweep.train.decisions import DecisionRules
 from medsweep.train.examples import ALL, TrainingData
 from medsweep.train.fit import FitTask, finished_network, fit
@@ -76,7 +76,7 @@ def test_the_model_file(
     jobs = [refit_to(tmp_path / name, data, checkpoint) for name in ("a", "b")]
     finals = [refit(jobs[0])]
     # A worker that has built other networks since, and builds this one anew at other addresses.
-    module._OPEN_NETWORKS.clear()
+    module.forget_networks()
     others = [module.build_trial_network(replace(CONFIG, seed=seed), train) for seed in (8, 9)]
     finals.append(refit(jobs[1]))
     assert others
@@ -197,7 +197,7 @@ def test_an_ensemble_is_one_network_of_built_in_layers(
         replace(refit_to(tmp_path / name, data, checkpoint), members=tuple(members), max_epochs=1) for name in "ab"
     ]
     finals = [refit(tasks[0])]
-    module._OPEN_NETWORKS.clear()
+    module.forget_networks()
     finals.append(refit(tasks[1]))
     assert (tmp_path / "a/model.keras").read_bytes() == (tmp_path / "b/model.keras").read_bytes()
     assert finals[0].decisions == finals[1].decisions

@@ -23,8 +23,24 @@ WHERE = "train.space"
 Tensor = Any
 """A symbolic Keras tensor (B, H, W, C) or (B, F)."""
 
-Seeds = Callable[[], int]
-"""Gives the next layer's seed."""
+
+class Seeds:
+    """The seeds of a network's layers, one after another: numbers from 1 to 10⁹, as Keras draws them.
+
+    Args:
+        seed: of the network.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._draw = random.Random(seed)
+        self.layers: list[str] = []
+
+    def of(self, layer: str) -> int:
+        """The next seed, for something in the layer of this name."""
+        if layer not in self.layers:
+            self.layers.append(layer)
+        return self._draw.randint(1, 10**9)
+
 
 # Pooling stops where it would leave fewer than 2 pixels along the shorter side: deep networks fit small images.
 _SMALLEST_POOLED_SIDE = 4
@@ -104,22 +120,16 @@ POOLINGS: dict[str, PoolingRow] = {
 }
 
 
-def _seeds(seed: int) -> Seeds:
-    """Seeds from 1 to 10⁹, as Keras draws them."""
-    draw = random.Random(seed)
-    return lambda: draw.randint(1, 10**9)
-
-
-def _initializer(activation: str, seeds: Seeds) -> keras.initializers.Initializer:
+def _initializer(activation: str, seed: int) -> keras.initializers.Initializer:
     import keras
 
-    return getattr(keras.initializers, ACTIVATIONS[activation])(seed=seeds())
+    return getattr(keras.initializers, ACTIVATIONS[activation])(seed=seed)
 
 
 def _dropped(features: Tensor, rate: Scalar, seeds: Seeds) -> Tensor:
     from keras import layers
 
-    seed = seeds() if rate else None  # nothing is drawn where nothing is dropped
+    seed = seeds.of("dropout") if rate else None  # nothing is drawn where nothing is dropped
     return layers.Dropout(float(rate), seed=seed, name="dropout")(features)
 
 
@@ -134,7 +144,7 @@ def _convolution(
         size,
         padding="same",
         use_bias=not batch_norm,
-        kernel_initializer=_initializer(activation, seeds),
+        kernel_initializer=_initializer(activation, seeds.of(f"{name}_conv")),
         name=f"{name}_conv",
     )(features)
     return _normalized(features, name) if batch_norm else features
@@ -150,8 +160,8 @@ def _separable_convolution(features: Tensor, name: str, channels: int, activatio
         padding="same",
         use_bias=False,
         # Keras's fan-in counts all channels, of which a depthwise filter sees one: nine values, no activation after.
-        depthwise_initializer=keras.initializers.RandomNormal(stddev=1 / 3, seed=seeds()),
-        pointwise_initializer=_initializer(activation, seeds),
+        depthwise_initializer=keras.initializers.RandomNormal(stddev=1 / 3, seed=seeds.of(f"{name}_separable")),
+        pointwise_initializer=_initializer(activation, seeds.of(f"{name}_separable")),
         name=f"{name}_separable",
     )(features)
     return _normalized(features, name)
@@ -184,12 +194,13 @@ def _tutorial(features: Tensor, hyper: Mapping[str, Scalar], activation: str, po
     from keras import layers
 
     for name, channels in (("stage1", 32), ("stage2", 64)):
-        initializer = _initializer(activation, seeds)
+        initializer = _initializer(activation, seeds.of(f"{name}_conv"))
         features = layers.Conv2D(channels, 3, kernel_initializer=initializer, name=f"{name}_conv")(features)
         features = _activated(features, name, activation)
         features = _halved(features, name, pooling)
     features = layers.Flatten(name="flatten")(features)
-    features = layers.Dense(64, kernel_initializer=_initializer(activation, seeds), name="hidden")(features)
+    initializer = _initializer(activation, seeds.of("hidden"))
+    features = layers.Dense(64, kernel_initializer=initializer, name="hidden")(features)
     features = _activated(features, "hidden", activation)
     return _dropped(features, hyper["dropout"], seeds)
 
@@ -333,13 +344,41 @@ def build_network(
         features = layers.LayerNormalization(
             axis=[1, 2, 3], center=False, scale=False, epsilon=_IMAGE_VARIANCE_EPSILON, name="standardize"
         )(features)
-    seeds = _seeds(seed)
+    seeds = Seeds(seed)
     features = row.build(features, hyper, activation, pooling, seeds)
-    last_initializer = keras.initializers.GlorotUniform(seed=seeds())
+    last_initializer = keras.initializers.GlorotUniform(seed=seeds.of("logits"))
     logits = layers.Dense(n_outputs, kernel_initializer=last_initializer, name="logits")(features)
     last = "sigmoid" if task == "multilabel" else "softmax"
     probabilities = layers.Activation(last, dtype="float32", name="probabilities")(logits)
-    return keras.Model(pixels, probabilities, name=backbone)
+    model = keras.Model(pixels, probabilities, name=backbone)
+    model.seeded = tuple(seeds.layers)  # Keras lists layers by depth, not as they were made
+    return model
+
+
+def reseed(model: keras.Model, seed: int) -> None:
+    """Give a network of `build_network` the seeds, initial weights and dropout state that it would have had, built with
+    this seed. Its other weights stay as they are.
+
+    Args:
+        model: the network.
+        seed: of initial weights and dropout.
+    """
+    import keras
+
+    seeds = Seeds(seed)
+    for place in model.seeded:
+        layer = model.get_layer(place)
+        for kind in ("depthwise", "pointwise", "kernel"):
+            name = f"{kind}_initializer"
+            weight = getattr(layer, f"{kind}_kernel" if kind != "kernel" else "kernel", None)
+            if weight is not None and hasattr(layer, name):
+                known = getattr(layer, name)
+                initializer = type(known).from_config({**known.get_config(), "seed": seeds.of(place)})
+                setattr(layer, name, initializer)
+                weight.assign(initializer(weight.shape, dtype=weight.dtype))
+        if isinstance(layer, keras.layers.Dropout):
+            layer.seed = seeds.of(place)
+            layer.seed_generator.state.assign(keras.random.SeedGenerator(layer.seed).state.numpy())
 
 
 def logits_model(model: keras.Model) -> keras.Model:

@@ -178,6 +178,22 @@ def build_optimizer(name: str, hyper: Mapping[str, Scalar], *, weight_decay: flo
     return OPTIMIZERS[name].build(hyper, float(weight_decay) or None)
 
 
+def set_weight_decay(optimizer: keras.optimizers.Optimizer, weight_decay: float) -> None:
+    """Give an optimizer that was built with weight decay another one, above 0, also in steps that are traced already.
+
+    Keras would write the number into the graph: before the first step it becomes a variable. An optimizer without
+    weight decay stays without.
+    """
+    import keras
+
+    if optimizer.weight_decay is None or not weight_decay:
+        return
+    if isinstance(optimizer.weight_decay, keras.Variable):
+        optimizer.weight_decay.assign(weight_decay)
+    else:
+        optimizer.weight_decay = keras.Variable(weight_decay, dtype="float32", trainable=False, name="weight_decay")
+
+
 class GradientAccumulator:
     """Sums gradients over the batches of an epoch and applies their mean over samples once.
 
@@ -231,9 +247,19 @@ class PolyakMean:
         import tensorflow as tf
 
         self._variables = list(variables)
-        self._skip = skip
+        self._skip = tf.Variable(skip, dtype=tf.int64, trainable=False)
         self._steps = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._means = [tf.Variable(each.value, trainable=False) for each in self._variables]
+
+    def begin_after(self, steps: int) -> None:
+        """Set how many steps are taken before averaging begins (`skip`)."""
+        self._skip.assign(steps)
+
+    def begin(self) -> None:
+        """Start anew from the present weights."""
+        self._steps.assign(0)
+        for mean, variable in zip(self._means, self._variables, strict=True):
+            mean.assign(variable.value)
 
     def update(self) -> None:
         """Take the present weights into the mean: call once after each step of the optimizer."""

@@ -3,8 +3,6 @@ every time; and what is fitted on validation with it."""
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,15 +20,13 @@ from medsweep.statistics.temperature import logits_of, tempered
 from medsweep.train.backbones import inner_model, mean_of_networks, with_temperature
 from medsweep.train.decisions import Calibration, DecisionRules, Decisions, fit_decisions, judge, wanted_temperature
 from medsweep.train.examples import HOLDOUT, Part, Split, TrainingData, subset
-from medsweep.train.fit import FitTask, TrialFailedError, finished_network
+from medsweep.train.fit import FitTask, finished_network
+from medsweep.train.model_file import save_model
+from medsweep.train.network import Network, TrialFailedError
 
 if TYPE_CHECKING:
     import keras
     from numpy.typing import NDArray
-
-    from medsweep.train.fit import _Network
-
-_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -121,7 +117,7 @@ def refit(task: RefitTask) -> FinalModel:
 
 
 @contextmanager
-def _assembled(task: RefitTask) -> Iterator[tuple[_Network, keras.Model]]:
+def _assembled(task: RefitTask) -> Iterator[tuple[Network, keras.Model]]:
     """The first member's network, which knows the images, and the model: that network, or the mean of all members."""
     import keras
 
@@ -155,7 +151,7 @@ def _assembled(task: RefitTask) -> Iterator[tuple[_Network, keras.Model]]:
         yield network, model
 
 
-def _looked_at(task: RefitTask, network: _Network) -> tuple[Split, NDArray[np.float64] | None]:
+def _looked_at(task: RefitTask, network: Network) -> tuple[Split, NDArray[np.float64] | None]:
     """The images that decisions are fitted on, and what networks that had not seen them said of them."""
     if task.judged is None:
         return network.arrays.val, None
@@ -165,14 +161,14 @@ def _looked_at(task: RefitTask, network: _Network) -> tuple[Split, NDArray[np.fl
     return subset(every, rows), judged
 
 
-def _seen(network: _Network, model: keras.Model, images: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _seen(network: Network, model: keras.Model, images: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Features (N, F) and logits (N, K) of images."""
     features, logits = zip(*network.outputs(inner_model(model), images), strict=True)
     return np.concatenate(features), np.concatenate(logits)
 
 
 def _calibrated(
-    network: _Network,
+    network: Network,
     model: keras.Model,
     looked: Split,
     rules: DecisionRules,
@@ -194,7 +190,7 @@ def _calibrated(
     return calibration, after if calibration.temperature == temperature else before
 
 
-def _feature_statistics(network: _Network, model: keras.Model) -> FeatureStatistics:
+def _feature_statistics(network: Network, model: keras.Model) -> FeatureStatistics:
     """Means and covariance of the training images' features: one pass, in memory that does not grow with them."""
     train = network.arrays.train
     groups = np.zeros(len(train), np.int64) if train.task == "multilabel" else train.labels
@@ -204,35 +200,3 @@ def _feature_statistics(network: _Network, model: keras.Model) -> FeatureStatist
         moments.add(features, groups[done : done + len(features)])
         done += len(features)
     return FeatureStatistics(*moments.means_and_covariance())
-
-
-def save_model(model: keras.Model, path: Path) -> None:
-    """Write a `.keras` archive whose bytes depend on the model alone: no dates, no state of the process."""
-    with files.replacing(path) as temporary:
-        raw = temporary.with_suffix(".raw.keras")
-        try:
-            model.save(raw, include_optimizer=False)
-            _normalize(raw, temporary)
-        finally:
-            raw.unlink(missing_ok=True)
-
-
-def _normalize(raw: Path, target: Path) -> None:
-    with zipfile.ZipFile(raw) as source, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(source.namelist()):
-            content = source.read(name)
-            if name == "metadata.json":
-                content = json.dumps({**json.loads(content), "date_saved": "1980-01-01@00:00:00"}).encode()
-            elif name == "config.json":
-                content = json.dumps(_renumbered(json.loads(content), {})).encode()
-            archive.writestr(zipfile.ZipInfo(name, _ZIP_DATE), content)
-
-
-def _renumbered(config: Any, known: dict[int, int]) -> Any:
-    """The same configuration with Keras's ids of shared objects, which are addresses in memory, counted from 1."""
-    if isinstance(config, dict):
-        return {
-            key: known.setdefault(value, len(known) + 1) if key == "shared_object_id" else _renumbered(value, known)
-            for key, value in config.items()
-        }
-    return [_renumbered(each, known) for each in config] if isinstance(config, list) else config
