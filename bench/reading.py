@@ -32,6 +32,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from medsweep import params
+from medsweep.prepare.observed import Wanted
 from medsweep.prepare.reading import AUDITS, Reader
 from medsweep.prepare.workers import read_all
 from medsweep.sources.catalog import open_source
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[2])
     parser.add_argument("--size", type=int, default=512, help="pixels along each side of the files")
     parser.add_argument("--audits", action="store_true", help="also look for identifying elements and burned-in text")
+    parser.add_argument("--notes", action="store_true", help="also note what params.yaml's other checks look at later")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="where to write the files, 10 GB of DICOM; default: temporary")
     parser.add_argument("--json", type=Path, help="write all measurements here")
@@ -59,7 +61,7 @@ def main() -> None:
                 for images in given.images:
                     found.append({"kind": kind, "reader": "bare", "workers": 1, **alone(bare, root, kind, images)})
                     for workers in given.workers:
-                        run = alone(prepared, root, kind, images, workers, given.audits)
+                        run = alone(prepared, root, kind, images, workers, given.audits, given.notes)
                         found.append({"kind": kind, "reader": "prepare", "workers": workers, **run})
     rows = []
     for kind, images, reader, workers in dict.fromkeys(map(_case, found)):
@@ -160,7 +162,7 @@ def bare(root: Path, kind: str, images: int) -> dict[str, Any]:
     return _measured(images, time.perf_counter() - started, _cpu() - cpu, 0.0)
 
 
-def prepared(root: Path, kind: str, images: int, workers: int, audits: bool) -> dict[str, Any]:
+def prepared(root: Path, kind: str, images: int, workers: int, audits: bool, notes: bool) -> dict[str, Any]:
     """Opening the source and reading `images` of it as the stage does."""
     _own_session()
     known = params.load(REPOSITORY / "params.yaml").prepare
@@ -169,7 +171,8 @@ def prepared(root: Path, kind: str, images: int, workers: int, audits: bool) -> 
         started, cpu = time.perf_counter(), _cpu()
         source = open_source(params.Source(kind="dicom" if kind == "dicom" else "folder", path="raw"), root)
         opened, cpu_opened = time.perf_counter() - started, _cpu() - cpu
-        reader = _Reader(source, image, known.intensity, known.limits, AUDITS if audits else frozenset())
+        wanted = Wanted.by(known.checks) if notes else Wanted()
+        reader = _Reader(source, image, known.intensity, known.limits, AUDITS if audits else frozenset(), wanted)
         records = islice(source.records(), images)
         started, cpu = time.perf_counter(), _cpu()
         read = sum(len(chunk.kept) for _, chunk in read_all(reader, records, workers=workers))
