@@ -29,6 +29,7 @@ _AFTER_PIXELS = 1 << 20
 _SIZES = ["Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "BitsAllocated"]
 _ABSENT = (1, 1, 1, 1, 8)
 _VALUE_LENGTH = 64
+_SHORT = 64  # bytes of a value that is worth remembering
 
 # Text that names a kind of machine, examination or setting, never a person. All other text is shown as a digest.
 _OPEN_TEXT = frozenset(
@@ -149,22 +150,31 @@ def described(elements: Iterable[tuple[int, str | None, Any]], *, little: bool, 
         little: whether numbers are little endian.
         syntax: the transfer syntax.
     """
-    from pydicom.datadict import dictionary_VR, keyword_for_tag
-
     found: dict[str, str] = {}
     for tag, given, value in elements:
         if tag >> 16 in (0x7FE0, 0xFFFC, 0xFFFA):
             continue
-        keyword, vr = keyword_for_tag(tag), str(given or "")
-        if not vr:
-            try:
-                vr = dictionary_VR(tag)
-            except KeyError:
-                vr = "UN"
-        found[keyword or f"{tag >> 16:04x},{tag & 0xFFFF:04x}"] = _shown(keyword, vr[:2], value, little)
+        keyword, name, usual = _known(tag)
+        vr = str(given or usual)[:2]
+        # Most elements say in one file what they say in the next.
+        show = _shown_again if type(value) is bytes and len(value) <= _SHORT else _shown
+        found[name] = show(keyword, vr, value, little)
     if syntax is not None:
         found["TransferSyntaxUID"] = syntax
     return found
+
+
+@lru_cache(maxsize=8192)
+def _known(tag: int) -> tuple[str, str, str]:
+    """A tag's keyword (may be empty), what it is called here, and its usual VR."""
+    from pydicom.datadict import dictionary_VR, keyword_for_tag
+
+    keyword = keyword_for_tag(tag)
+    try:
+        usual = dictionary_VR(tag)
+    except KeyError:
+        usual = "UN"
+    return keyword, keyword or f"{tag >> 16:04x},{tag & 0xFFFF:04x}", usual
 
 
 def _shown(keyword: str, vr: str, value: Any, little: bool) -> str:
@@ -181,6 +191,9 @@ def _shown(keyword: str, vr: str, value: Any, little: bool) -> str:
     if keyword and (vr in _OPEN_VRS or keyword in _OPEN_TEXT):
         return text[:_VALUE_LENGTH]
     return "#" + hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+_shown_again = lru_cache(maxsize=8192)(_shown)
 
 
 def _numbers(value: bytes, code: str) -> str:
