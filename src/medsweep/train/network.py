@@ -173,6 +173,7 @@ class Network:
         """
         train = self.arrays.train
         self.config, self.max_epochs = config, max_epochs
+        self._warm = None
         self._weights = class_weights(self._targets, config.class_weights, train.task)
         self._steps_an_epoch = 1 if self._full_batch else math.ceil(len(train) / config.batch_size)
         self._base_rate = float(config.optimizer.settings["learning_rate"])
