@@ -106,6 +106,18 @@ def test_a_trial_in_anothers_graph_equals_itself(optimizer: str, data: TrainingD
     assert (tmp_path / "again").read_bytes() == (tmp_path / "alone").read_bytes()
 
 
+def test_what_a_failed_epoch_left_is_forgotten(data: TrainingData, tmp_path: Path) -> None:
+    forget_networks()
+    second = other("gradient_descent")
+    trained(second, data, tmp_path / "alone")
+    left = open_network(trial(1, "gradient_descent"), data, HOLDOUT, EPOCHS)
+    left.begin(None)
+    images, rows, _ = next(left._batches(1))  # one batch of an epoch that then fails
+    left._steps(images, left._targets[rows], left._weights[rows], np.zeros(len(rows), np.float32))
+    trained(second, data, tmp_path / "after")
+    assert (tmp_path / "after").read_bytes() == (tmp_path / "alone").read_bytes()
+
+
 @pytest.mark.parametrize(
     "change", ["backbone", "loss", "activation", "pooling", "standardize", "weight_decay", "momentum"]
 )

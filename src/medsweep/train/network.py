@@ -211,6 +211,8 @@ class Network:
     def begin(self, checkpoint: Path | None) -> None:
         """Take up the trial from a checkpoint, or from its initial weights."""
         self._seen = None
+        if self._accumulator is not None:
+            self._accumulator.clear()
         if checkpoint is None:
             self._begin_anew()
             self.epochs_done = 0

@@ -224,9 +224,13 @@ class GradientAccumulator:
 
     def apply(self, optimizer: keras.optimizers.Optimizer) -> None:
         """Take one step of `optimizer` (already built on the variables) along the mean gradient, and start anew."""
+        optimizer.apply([total / self._weight for total in self._sums], self._variables)
+        self.clear()
+
+    def clear(self) -> None:
+        """Start anew: an epoch may have been left in its midst."""
         import tensorflow as tf
 
-        optimizer.apply([total / self._weight for total in self._sums], self._variables)
         for total in self._sums:
             total.assign(tf.zeros_like(total))
         self._weight.assign(0.0)
