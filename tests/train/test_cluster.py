@@ -17,17 +17,16 @@ from rich.console import Console
 from medsweep.errors import SearchError
 from medsweep.layout import Layout
 from medsweep.params import Dask, Params
-from medsweep.tracking.lineage import code_digest
 from medsweep.train import cluster as clusters
 from medsweep.train import stage, study_figures
 from medsweep.train.cluster import ClusterExecutor, dask_workers
-from medsweep.train.code import CODE
 from medsweep.train.examples import TrainingData
 from medsweep.train.executor import WorkerDied
 from medsweep.train.fit import FitAnswer, FitTask
 from medsweep.train.study import ask_generation
 
 distributed = pytest.importorskip("distributed")
+PACKAGES = ("artifacts", "train")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +84,6 @@ def test_the_same_bytes_as_local_workers_give_though_one_dies(
     killer = kill_one(cluster, 3.0)
     url = f"file://{tmp_path / 'left'}" if fetched else None
     found = outputs(on(params, cluster, url), layout)
-    print(found["trials.csv"].decode(), local["trials.csv"].decode(), sep="\n")
     assert {name for name in local if found[name] != local[name]} == set()
     killer.join()
     assert (tmp_path / "left").is_dir() == fetched
@@ -166,21 +164,55 @@ def test_images_that_cannot_be_left_are_an_error(
     client.close()
 
 
+def test_images_that_cannot_be_fetched_are_an_error(
+    write_project: Callable[..., Params], cluster: Any, tmp_path: Path
+) -> None:
+    task = task_of(write_project(tmp_path), tmp_path, tmp_path / "end.npz")
+    client = distributed.Client(cluster.scheduler_address, set_as_default=False)
+    executor = ClusterExecutor(client, f"file://{tmp_path / 'left'}")
+    try:
+        (tmp_path / "left" / executor._store.keep(task.data)).rename(tmp_path / "gone")  # type: ignore[union-attr]
+        executor._store._kept[task.data] = "never-fetched"  # type: ignore[union-attr]
+        failure = executor.submit(lambda _: FitAnswer((), None, 0.0, 0, {}), task).exception(timeout=60)
+        assert isinstance(failure, SearchError)
+        assert "runtime.dask.data_url: a worker cannot fetch the images from file://" in str(failure)
+    finally:
+        executor.shutdown()
+
+
+def test_a_scheduler_that_is_lost_ends_the_search_in_words(
+    write_project: Callable[..., Params], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "_PATIENCE", 5)
+    task = task_of(write_project(tmp_path), tmp_path, tmp_path / "end.npz")
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50) as lost:
+        workers = dask_workers(Dask(scheduler_address=lost.scheduler_address, data_url=None), PACKAGES)
+        threading.Timer(2.0, lost.close).start()
+
+        def sleeps(_: FitTask) -> FitAnswer:
+            time.sleep(30)
+            raise AssertionError
+
+        with workers, pytest.raises(SearchError, match="no Dask scheduler answers at "):
+            workers.run(sleeps, task)
+
+
 def test_no_scheduler_no_workers_no_dask_other_code(monkeypatch: pytest.MonkeyPatch, cluster: Any) -> None:
     monkeypatch.setattr(clusters, "_PATIENCE", 1)
-    digest = code_digest(CODE)
     with pytest.raises(SearchError, match=r"runtime\.dask\.scheduler_address: is not given\..*docs/scale-out\.md"):
-        dask_workers(Dask(scheduler_address=None, data_url=None), digest)
+        dask_workers(Dask(scheduler_address=None, data_url=None), PACKAGES)
     for address in ("tcp://127.0.0.1:9", "nonsense://"):
         with pytest.raises(SearchError, match="no Dask scheduler answers at "):
-            dask_workers(Dask(scheduler_address=address, data_url=None), digest)
+            dask_workers(Dask(scheduler_address=address, data_url=None), PACKAGES)
     with (
         distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as empty,
         pytest.raises(SearchError, match="has no workers, and none joined in 1 s"),
     ):
-        dask_workers(Dask(scheduler_address=empty.scheduler_address, data_url=None), digest)
-    with pytest.raises(SearchError, match="2 of 2 workers have no medsweep, or another version of it"):
-        dask_workers(Dask(scheduler_address=cluster.scheduler_address, data_url=None), "another")
+        dask_workers(Dask(scheduler_address=empty.scheduler_address, data_url=None), PACKAGES)
+    with monkeypatch.context() as patched:
+        patched.setattr(clusters, "code_digest", lambda _: str(os.getpid()))
+        with pytest.raises(SearchError, match="2 of 2 workers have no medsweep, or another version of it"):
+            dask_workers(Dask(scheduler_address=cluster.scheduler_address, data_url=None), PACKAGES)
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(SearchError, match=r"needs Dask, which is not installed\. pip install 'medsweep\[dask\]'"):
-        dask_workers(Dask(scheduler_address=cluster.scheduler_address, data_url=None), digest)
+        dask_workers(Dask(scheduler_address=cluster.scheduler_address, data_url=None), PACKAGES)

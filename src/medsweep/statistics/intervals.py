@@ -274,15 +274,7 @@ def bootstrap_intervals(
         DataError: see `metrics.Predictions`; or the groups have another length.
     """
     predictions = Predictions(task, labels, probabilities, decisions)
-    return _intervals(
-        lambda weights: evaluate_weighted(predictions, weights),
-        groups,
-        independent_of(predictions, groups),
-        samples=samples,
-        confidence=confidence,
-        seed=seed,
-        method=method,
-    )
+    return _intervals(evaluate_weighted, predictions, groups, samples, confidence, seed, method)
 
 
 def per_class_intervals(
@@ -299,15 +291,7 @@ def per_class_intervals(
 ) -> dict[int, dict[str, Interval]]:
     """`metrics.per_class` with intervals; takes and raises what `bootstrap_intervals` does."""
     predictions = Predictions(task, labels, probabilities, decisions)
-    found = _intervals(
-        lambda weights: per_class_weighted(predictions, weights),
-        groups,
-        independent_of(predictions, groups),
-        samples=samples,
-        confidence=confidence,
-        seed=seed,
-        method=method,
-    )
+    found = _intervals(per_class_weighted, predictions, groups, samples, confidence, seed, method)
     nested: dict[int, dict[str, Interval]] = {}
     for (k, name), interval in found.items():
         nested.setdefault(k, {})[name] = interval
@@ -327,19 +311,26 @@ def independent_of(predictions: Predictions, groups: NDArray[Any]) -> int:
 
 
 def _intervals(
-    statistic: Callable[[Floats], Mapping[Name, Floats]],
+    statistic: Callable[[Predictions, Floats], Mapping[Name, Floats]],
+    predictions: Predictions,
     groups: NDArray[Any],
-    patients: int,
-    *,
     samples: int,
     confidence: float,
     seed: int,
     method: Method,
 ) -> dict[Name, Interval]:
+    patients = independent_of(predictions, groups)
     if len(np.unique(groups)) < 2:
-        values = statistic(np.ones((len(groups), 1)))
+        values = statistic(predictions, np.ones((len(groups), 1)))
         return {name: Interval(float(value[0]), float("nan"), float("nan"), 0) for name, value in values.items()}
-    found = resample(statistic, groups, samples=samples, seed=seed, method=method, patients=patients)
+    found = resample(
+        lambda weights: statistic(predictions, weights),
+        groups,
+        samples=samples,
+        seed=seed,
+        method=method,
+        patients=patients,
+    )
     return {name: each.interval(confidence) for name, each in found.items()}
 
 

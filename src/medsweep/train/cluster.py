@@ -22,6 +22,7 @@ from medsweep.artifacts.augmented import AugmentedViews
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.errors import SearchError
 from medsweep.params import Dask
+from medsweep.tracking.lineage import code_digest
 from medsweep.train.examples import TrainingData
 from medsweep.train.executor import WorkerDied, Workers
 from medsweep.train.fit import FitAnswer, FitTask, prepare_worker
@@ -40,21 +41,21 @@ _CACHE = "medsweep-data"
 Fit = Callable[[FitTask], FitAnswer]
 
 
-def dask_workers(settings: Dask, code: str) -> Workers:
+def dask_workers(settings: Dask, packages: tuple[str, ...]) -> Workers:
     """The workers of an existing cluster.
 
     Args:
         settings: the scheduler's address, and where images are left for workers that do not see this project.
-        code: the digest of the code that fits; workers with other code are refused.
+        packages: of medsweep, that decide what a trial becomes; workers where they differ are refused.
 
     Raises:
         SearchError: no address is given, Dask is not installed, the scheduler does not answer, no worker joins, or one
             has another version of medsweep.
     """
-    return Workers(lambda: _connected(settings, code), _AT_A_TIME)
+    return Workers(lambda: _connected(settings, packages), _AT_A_TIME)
 
 
-def _connected(settings: Dask, code: str) -> Executor:
+def _connected(settings: Dask, packages: tuple[str, ...]) -> Executor:
     if settings.scheduler_address is None:
         raise SearchError(
             "is not given.",
@@ -81,7 +82,7 @@ def _connected(settings: Dask, code: str) -> Executor:
         ) from None
     try:
         client.wait_for_workers(1, timeout=_PATIENCE)
-        _check_code(client, code)
+        _check_code(client, packages)
     except TimeoutError:
         client.close()
         raise SearchError(
@@ -95,26 +96,20 @@ def _connected(settings: Dask, code: str) -> Executor:
     return ClusterExecutor(client, settings.data_url)
 
 
-def _check_code(client: distributed.Client, code: str) -> None:
+def _check_code(client: distributed.Client, packages: tuple[str, ...]) -> None:
     """Refuse workers that would fit otherwise."""
     try:
-        found = client.run(_code_there, on_error="return")
+        found = client.run(code_digest, packages, on_error="return")
     except OSError:  # the only worker has just died: whoever replaces it says so with its first task
         return
-    others = sorted(address for address, digest in found.items() if digest != code)
+    here = code_digest(packages)
+    others = sorted(address for address, there in found.items() if there != here)
     if others:
         raise SearchError(
             f"{len(others)} of {len(found)} workers have no medsweep, or another version of it ({others[0]}).",
             where="runtime.executor: dask",
             fix="Install the same version, with the same constraints.txt, where they run.",
         )
-
-
-def _code_there() -> str:
-    from medsweep.tracking.lineage import code_digest
-    from medsweep.train.code import CODE
-
-    return code_digest(CODE)
 
 
 class ClusterExecutor(Executor):
@@ -229,8 +224,15 @@ def _fetched(url: str, key: str, data: TrainingData) -> TrainingData:
         place.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=place.parent, prefix="fetching-"))
         try:
-            system, root = fsspec.core.url_to_fs(url)
-            system.get(f"{root}/{key}/", f"{folder}/", recursive=True)
+            try:
+                system, root = fsspec.core.url_to_fs(url)
+                system.get(f"{root}/{key}/", f"{folder}/", recursive=True)
+            except (OSError, ImportError, ValueError) as failure:
+                raise SearchError(
+                    f"a worker cannot fetch the images from {url} ({failure}).",
+                    where=f"{WHERE}.data_url",
+                    fix="Name a folder that the workers may read, with its package (s3fs, gcsfs …) installed there.",
+                ) from None
             for split in ("train", "val"):
                 PreparedSplit.load(folder / split)
             for policy in sorted((folder / "augmented").glob("*")):

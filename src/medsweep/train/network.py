@@ -173,15 +173,12 @@ class Network:
         """
         train = self.arrays.train
         self.config, self.max_epochs = config, max_epochs
-        self._warm = None
         self._weights = class_weights(self._targets, config.class_weights, train.task)
         self._steps_an_epoch = 1 if self._full_batch else math.ceil(len(train) / config.batch_size)
         self._base_rate = float(config.optimizer.settings["learning_rate"])
         if self._mean is not None:
             share = float(config.optimizer.settings["average_from"])
             self._mean.begin_after(int(share * self._steps_an_epoch * max_epochs))
-        # Not only the weights: the file of the model names the seeds.
-        reseed(self.model, config.seed)
 
     # -- state ---------------------------------------------------------------------------------------------------------
 
@@ -197,7 +194,11 @@ class Network:
         if self._mean is not None:
             self._mean.restore(state[len(variables) :])
 
-    def _begin_anew(self) -> None:
+    def begin(self, checkpoint: Path | None) -> None:
+        """Take up the trial from its initial weights, or from a checkpoint.
+
+        With a checkpoint too it first begins anew: the file of the model names the seeds, which no checkpoint holds.
+        """
         variables = [*self.model.variables, *self._optimizer.variables]
         for variable, value in zip(variables, self._blank, strict=True):
             variable.assign(value)
@@ -207,15 +208,10 @@ class Network:
         self._warm = None if self._warm_start is None else take_over(self.model, self._warm_start)
         if self._mean is not None:
             self._mean.begin()
-
-    def begin(self, checkpoint: Path | None) -> None:
-        """Take up the trial from a checkpoint, or from its initial weights."""
-        self._seen = None
         if self._accumulator is not None:
             self._accumulator.clear()
+        self._seen, self.epochs_done = None, 0
         if checkpoint is None:
-            self._begin_anew()
-            self.epochs_done = 0
             return
         with np.load(checkpoint, allow_pickle=False) as saved:
             self._restore([saved[f"v{index:04d}"] for index in range(len(saved.files) - 1)])

@@ -183,7 +183,7 @@ class Pool:
             values: (C,) of the objective, one a candidate.
             standard_error: None where it cannot be told: then the best alone.
         """
-        upward = np.where(np.isfinite(values), self._sign * values, -np.inf)
+        upward = np.where(np.isfinite(values), self.sign * values, -np.inf)
         order = sorted(range(len(values)), key=lambda place: (-upward[place], place))
         within = upward[order[0]] - (standard_error or 0.0)
         return [place for place in order if upward[place] >= within and np.isfinite(upward[place])] or order[:1]
@@ -202,7 +202,7 @@ class Pool:
         """
 
         def value(members: tuple[int, ...]) -> float:
-            found = self._sign * float(self.scores(members)(weights)[0])
+            found = self.sign * float(self.scores(members)(weights)[0])
             return found if np.isfinite(found) else -np.inf
 
         alone = np.array([self.scores((place,))(weights)[0] for place in range(len(self.numbers))])
@@ -217,7 +217,8 @@ class Pool:
         return members
 
     @property
-    def _sign(self) -> float:
+    def sign(self) -> float:
+        """1 where more of the objective is better, else -1."""
         return 1.0 if OBJECTIVES[self.objective].direction == "maximize" else -1.0
 
 
@@ -244,9 +245,8 @@ def compose(train: Train, task: Task, selection: Selection, told: Told, validati
     one, many = _worth(pool, validation, final.members, selection.standard_error, samples=final.resamples, seed=seed)
     worth = tuple(x if np.isfinite(x) else None for x in (one, many))
     if final.kind == "auto":
-        sign = 1.0 if OBJECTIVES[search.objective].direction == "maximize" else -1.0
         why = f"{search.objective} on images that the choice did not see: ensemble {many:.4f}, single {one:.4f}"
-        if not (np.isfinite(many) and sign * many > sign * one):
+        if not (np.isfinite(many) and pool.sign * many > pool.sign * one):
             return Composition("single", why, (single,), {}, None, *worth)
     else:
         why = f"of the best trials {len(set(members))} together (train.final.kind: ensemble)"

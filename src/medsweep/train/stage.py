@@ -34,7 +34,6 @@ from medsweep.tracking.system import SystemSampler
 from medsweep.train import note
 from medsweep.train.archive import Workplace, family_of
 from medsweep.train.cluster import dask_workers
-from medsweep.train.code import CODE
 from medsweep.train.examples import TrainingData
 from medsweep.train.executor import Workers, local_workers
 from medsweep.train.final import build, facts_of
@@ -51,6 +50,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
+# What may change a result of this stage besides data and parameters.
+_CODE = ("artifacts", "drawing", "imaging", "statistics", "train")
 _SAMPLE_SECONDS = 10.0
 # Kept in models/trials.csv: what a clock measured is not.
 _FACTS = ("parameters", "multiply_adds", "file_bytes")
@@ -185,7 +186,7 @@ def run(
 def _workers(runtime: Runtime) -> Workers:
     """Where trials are fitted."""
     if runtime.executor == "dask":
-        return dask_workers(runtime.dask, code_digest(CODE))
+        return dask_workers(runtime.dask, _CODE)
     return local_workers(runtime.workers, prepare_worker)
 
 
@@ -235,7 +236,7 @@ class _Job:
             "prepared_val": val.digest,
             "augmented": files.digest_of(views),
             "params": files.digest_of(params.train.model_dump()),
-            "code": code_digest(CODE),
+            "code": code_digest(_CODE),
             **({"warm_start": params.train.warm_start.sha256} if params.train.warm_start else {}),
         }
         key = files.digest_of(digests)
