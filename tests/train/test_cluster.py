@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from medsweep.errors import SearchError
+from medsweep.errors import ParamsError, SearchError
 from medsweep.layout import Layout
 from medsweep.params import Dask, Params
 from medsweep.train import cluster as clusters
@@ -199,7 +199,7 @@ def test_a_scheduler_that_is_lost_ends_the_search_in_words(
 
 def test_no_scheduler_no_workers_no_dask_other_code(monkeypatch: pytest.MonkeyPatch, cluster: Any) -> None:
     monkeypatch.setattr(clusters, "_PATIENCE", 1)
-    with pytest.raises(SearchError, match=r"runtime\.dask\.scheduler_address: is not given\..*docs/scale-out\.md"):
+    with pytest.raises(ParamsError, match=r"runtime\.dask\.scheduler_address: is not given\..*docs/scale-out\.md"):
         dask_workers(Dask(scheduler_address=None, data_url=None), PACKAGES)
     for address in ("tcp://127.0.0.1:9", "nonsense://"):
         with pytest.raises(SearchError, match="no Dask scheduler answers at "):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from medsweep.artifacts import files
 from medsweep.artifacts.augmented import AugmentedViews
 from medsweep.artifacts.prepared import PreparedSplit
-from medsweep.errors import SearchError
+from medsweep.errors import ParamsError, SearchError
 from medsweep.params import Dask
 from medsweep.tracking.lineage import code_digest
 from medsweep.train.examples import TrainingData
@@ -49,7 +49,8 @@ def dask_workers(settings: Dask, packages: tuple[str, ...]) -> Workers:
         packages: of medsweep, that decide what a trial becomes; workers where they differ are refused.
 
     Raises:
-        SearchError: no address is given, Dask is not installed, the scheduler does not answer, no worker joins, or one
+        ParamsError: no address is given.
+        SearchError: Dask is not installed, the scheduler does not answer, no worker joins, or one
             has another version of medsweep.
     """
     return Workers(lambda: _connected(settings, packages), _AT_A_TIME)
@@ -57,7 +58,7 @@ def dask_workers(settings: Dask, packages: tuple[str, ...]) -> Workers:
 
 def _connected(settings: Dask, packages: tuple[str, ...]) -> Executor:
     if settings.scheduler_address is None:
-        raise SearchError(
+        raise ParamsError(
             "is not given.",
             where=f"{WHERE}.scheduler_address",
             fix="Start a cluster (docs/scale-out.md) and write its scheduler's address, like tcp://10.0.0.1:8786.",
