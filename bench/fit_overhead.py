@@ -109,6 +109,7 @@ def bare(config: TrialConfig, train: PreparedSplit, val: PreparedSplit, epochs: 
     import keras
 
     keras.backend.clear_session()
+    keras.utils.set_random_seed(config.seed)  # for Keras's own order of the images
     model = build_trial_network(config, train)
     logits = logits_model(model)
     logits.compile(
