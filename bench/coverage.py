@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from medsweep.statistics.areas import area_interval, areas
+from medsweep.statistics.areas import area_interval, areas, plain_interval
 from medsweep.statistics.intervals import Interval, independent, resample
 from medsweep.statistics.proportions import proportion
 from medsweep.statistics.weighted import Ranking, ratio
@@ -115,8 +115,8 @@ def intervals_of(study: Study, groups: np.ndarray, cut: float, samples: int, see
         "bootstrap, percentile": lambda name: percentile(drawn[name]),
     }
     answer = {f"AUROC: {kind}": make("AUROC") for kind, make in kinds.items()}
-    answer["AUROC: DeLong/Obuchowski, logit"] = area_interval(value, error, CONFIDENCE, "logit")
-    answer["AUROC: DeLong/Obuchowski, plain"] = area_interval(value, error, CONFIDENCE, "plain")
+    answer["AUROC: DeLong/Obuchowski"] = area_interval(value, error, CONFIDENCE, patients)
+    answer["AUROC: DeLong/Obuchowski, plain"] = plain_interval(value, error, CONFIDENCE)
     answer |= {f"sensitivity: {kind}": make("sensitivity") for kind, make in kinds.items()}
     answer["sensitivity: Wilson"] = proportion(called[positive], groups[positive], CONFIDENCE).interval
     return answer

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from medsweep.errors import DataError
-from medsweep.statistics.areas import Areas, area_interval, areas, class_curves
+from medsweep.statistics.areas import Areas, area_interval, areas, auroc_intervals, class_curves, plain_interval
 from medsweep.statistics.paired import area_difference, model_areas
 from medsweep.statistics.proportions import proportion
 
@@ -90,7 +91,7 @@ def test_delong_on_the_published_ovarian_cancer_data() -> None:
     chi_square = contrast.values @ np.linalg.solve(contrast.covariance, contrast.values)
     assert chi_square == pytest.approx(2.5340, abs=5e-5)
     np.testing.assert_allclose(contrast.errors, [0.0953, 0.1046], atol=5e-5)
-    albumin = area_difference(found, 2, 0, 0.95, "plain")
+    albumin = area_difference(found, 2, 0, 0.95, 30)
     assert albumin.first.value == found.values[2] and albumin.difference.value == pytest.approx(0.0108, abs=5e-5)
     z = 0.0107526882 / 0.0953436244
     assert albumin.p_value == pytest.approx(math.erfc(z / math.sqrt(2)), abs=1e-6)
@@ -118,7 +119,7 @@ def test_a_class_against_the_rest_and_a_model_against_another_share_one_covarian
         gradients.append((evaluate_weighted(known, moved, ["auroc"])["auroc"] - base) / step)
     expected = np.array([[a @ b for b in gradients] for a in gradients]) * 40 / 39
     np.testing.assert_allclose(found.covariance, expected, rtol=0.02)
-    same = area_difference(model_areas("multiclass", labels, [one, one], groups), 0, 1, 0.95, "logit")
+    same = area_difference(model_areas("multiclass", labels, [one, one], groups), 0, 1, 0.95, 40)
     assert (same.difference.value, same.difference.low, same.difference.high, same.p_value) == (0, 0, 0, 1)
 
 
@@ -130,26 +131,57 @@ def test_multilabel_and_binary_curves() -> None:
     assert truth.ravel().tolist() == [False, True] and scores.ravel().tolist() == [0.3, 0.8]
 
 
-def test_intervals_on_both_scales() -> None:
-    plain, logit = (area_interval(0.9, 0.06, 0.95, scale) for scale in ("plain", "logit"))
-    assert (plain.low, plain.high) == pytest.approx((0.9 - 1.959964 * 0.06, 1.0), abs=1e-6)
-    centre, half = math.log(9), 1.959964 * 0.06 / 0.09
-    assert (logit.low, logit.high) == pytest.approx(
-        [1 / (1 + math.exp(-centre + side * half)) for side in (1, -1)], abs=1e-6
-    )
-    assert 0 < logit.low < plain.low < logit.high < 1
+def test_plain_intervals_are_delongs() -> None:
+    plain = plain_interval(0.9, 0.06, 0.95)
+    assert (plain.low, plain.high) == pytest.approx((0.9 - 1.959964 * 0.06, 0.9 + 1.959964 * 0.06), abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.004, 0.3, 0.5, 0.9, 0.97, 0.9999])
+def test_an_interval_ends_where_its_aurocs_own_error_times_students_t_reaches_the_value(value: float) -> None:
+    found = area_interval(value, 0.02, 0.95, 25)
+
+    def binormal(area: float) -> float:
+        # Obuchowski, 1998: the variance of a binormal AUROC, equal numbers of both kinds, but for a factor.
+        a = 1.4142135623730951 * norm.ppf(area)
+        return math.sqrt(math.exp(-a * a / 2) * ((5 * a * a + 8) + (a * a + 8)))
+
+    for end in (found.low, found.high):
+        if 0.0 < end < 1.0:
+            own = 0.02 * binormal(end) / binormal(value)
+            assert abs(end - value) == pytest.approx(2.063899 * own, rel=1e-5)  # t of 24 degrees of freedom
+    mirrored = area_interval(1.0 - value, 0.02, 0.95, 25)
+    assert (1.0 - mirrored.high, 1.0 - mirrored.low) == pytest.approx((found.low, found.high), abs=1e-7)
+    assert 0.0 <= found.low < value < found.high <= 1.0
+
+
+def test_fewer_patients_give_a_wider_interval_and_near_1_it_leans_down() -> None:
+    few, many = area_interval(0.95, 0.02, 0.95, 8), area_interval(0.95, 0.02, 0.95, 800)
+    assert few.low < many.low and many.high < few.high
+    assert many.value - many.low > many.high - many.value
+
+
+def test_the_intervals_of_a_models_aurocs() -> None:
+    rng = np.random.default_rng(2)
+    labels, groups = rng.integers(0, 3, 150), np.arange(150) // 3
+    scores = rng.random((150, 3)) + 0.8 * np.eye(3)[labels]
+    found = auroc_intervals("multiclass", labels, scores, groups, 0.95)
+    assert len(found) == 4 and found[0].value == pytest.approx(np.mean([each.value for each in found[1:]]))
+    assert found[0].high - found[0].low < min(each.high - each.low for each in found[1:])
+    (binary,) = auroc_intervals("binary", np.minimum(labels, 1), scores[:, :2], groups, 0.95)
+    assert binary.low < binary.value < binary.high
 
 
 def test_what_cannot_be_known_is_undefined() -> None:
     column = np.linspace(0, 1, 6)[:, None]
     nobody = areas(np.zeros((6, 1), bool), column, np.arange(6))
-    assert math.isnan(nobody.values[0]) and math.isnan(area_interval(float(nobody.values[0]), 0.1, 0.95, "logit").low)
+    assert math.isnan(nobody.values[0]) and math.isnan(area_interval(float(nobody.values[0]), 0.1, 0.95, 6).low)
     # All positive images are one patient's: what another patient's would be is not known.
     single = areas(column > 0.7, column, np.array([0, 1, 2, 3, 4, 4]))
     assert single.values[0] == 1.0 and math.isnan(single.errors[0])
     parted = areas(column > 0.5, column, np.arange(6))
     assert (parted.values[0], parted.errors[0]) == (1.0, 0.0)
-    assert math.isnan(area_interval(1.0, 0.0, 0.95, "plain").low)
+    assert math.isnan(plain_interval(1.0, 0.0, 0.95).low) and math.isnan(area_interval(1.0, 0.0, 0.95, 6).low)
+    assert math.isnan(area_interval(1.0, 0.1, 0.95, 6).low)  # an error of something else
     equal = areas(column > 0.5, np.full((6, 1), 0.3), np.arange(6))
     assert (equal.values[0], equal.errors[0]) == (0.5, 0.0)
     assert math.isnan(Areas(np.array([0.5]), np.array([[np.nan]])).errors[0])
@@ -175,7 +207,7 @@ def test_coverage_with_clustered_patients_and_its_failure_without() -> None:
         found = []
         for groups in (patient, np.arange(len(patient))):
             own = areas(positive[:, None], scores[:, None], groups)
-            interval = area_interval(float(own.values[0]), float(own.errors[0]), 0.95, "logit")
+            interval = area_interval(float(own.values[0]), float(own.errors[0]), 0.95, 48)
             right = proportion((scores >= shift / 2) == positive, groups, 0.95).interval
             found.append((interval.low <= 0.9 <= interval.high, right.low <= 0.8176 <= right.high))
         for index, name in enumerate(covered):

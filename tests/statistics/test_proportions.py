@@ -32,7 +32,9 @@ def test_design_effect_is_the_ratio_of_the_cluster_robust_variance_to_the_binomi
     found = proportion(hits, groups, 0.95)
     assert found.design_effect == pytest.approx(expected, abs=1e-6) and expected > 1.3
     assert (found.successes, found.n, found.n_groups) == (int(hits.sum()), n, 40)
-    corrected = wilson(hits.sum() / expected, n / expected, 0.95)
+    # Student's t of 39 against the normal quantile (Korn & Graubard).
+    smaller = expected * (2.0226909 / 1.959964) ** 2
+    corrected = wilson(hits.sum() / smaller, n / smaller, 0.95)
     assert (found.interval.low, found.interval.high) == pytest.approx((corrected.low, corrected.high), abs=1e-6)
     assert found.interval.high - found.interval.low > found.naive.high - found.naive.low
 
@@ -42,14 +44,16 @@ def test_images_that_say_the_same_count_as_one() -> None:
     hits = np.repeat(np.arange(20) < 15, 5)
     found = proportion(hits, groups, 0.95)
     assert found.design_effect == pytest.approx(5.0)
-    patients = wilson(15, 20, 0.95)
+    fewer = (2.0930241 / 1.959964) ** 2  # t of 19
+    patients = wilson(15 / fewer, 20 / fewer, 0.95)
     assert (found.interval.low, found.interval.high) == pytest.approx((patients.low, patients.high))
 
 
 def test_all_right_tells_no_variance_so_each_patient_counts_once() -> None:
     found = proportion(np.ones(30), np.arange(30) // 3, 0.95)
     assert found.design_effect == 3.0
-    assert found.interval.low == pytest.approx(wilson(10, 10, 0.95).low) and found.interval.high == 1.0
+    fewer = (2.2621572 / 1.959964) ** 2  # t of 9
+    assert found.interval.low == pytest.approx(wilson(10 / fewer, 10 / fewer, 0.95).low) and found.interval.high == 1.0
     assert proportion(np.ones(5), np.zeros(5), 0.95).design_effect == 5.0
 
 

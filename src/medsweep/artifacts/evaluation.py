@@ -48,6 +48,8 @@ class EvaluationReport:
         key: names this evaluation in the run log and in MLflow.
         synthetic: True where the images are synthetic.
         cautions: what makes the figures say less than they seem to, a sentence each.
+        drawn_auroc: the AUROC with the interval that resampling gives, where that of `metrics` is from its variance;
+            None where `metrics` has that of resampling.
         sections: what the parts of `evaluate.parts` found, in the order of the report.
     """
 
@@ -66,6 +68,7 @@ class EvaluationReport:
     key: str
     synthetic: bool
     cautions: tuple[str, ...] = ()
+    drawn_auroc: Estimate | None = None
     sections: tuple[Section, ...] = ()
 
     def save(self, path: Path, *, metrics_path: Path) -> None:
@@ -86,6 +89,8 @@ class EvaluationReport:
         found = files.read_json(path, made_by=_MADE_BY)
         try:
             found["metrics"] = {name: Estimate(**each) for name, each in found["metrics"].items()}
+            drawn = found["drawn_auroc"]
+            found["drawn_auroc"] = drawn if drawn is None else Estimate(**drawn)
             for name in ("class_names", "threshold", "cautions"):
                 found[name] = tuple(found[name])
             found["sections"] = tuple(Section.of(each) for each in found["sections"])

@@ -17,6 +17,7 @@ from medsweep.compare.pair import caution_of, difference_of, reordered
 from medsweep.errors import StoreError
 from medsweep.params import Evaluate
 from medsweep.statistics.areas import area_interval
+from medsweep.statistics.intervals import independent
 from medsweep.statistics.metrics import evaluate_all
 from medsweep.statistics.multiplicity import holm
 from medsweep.statistics.paired import Difference, area_difference, model_areas
@@ -225,10 +226,11 @@ def _compared(
     newest = met[0][1]
     groups = newest.groups
     found = model_areas(newest.task, newest.labels, [each.probabilities for _, each, _ in met], groups)
+    patients = independent(groups, newest.labels == 1 if newest.task == "binary" else None)
     candidates = []
     for index, (version, predicted, path) in enumerate(met):
         kept = _kept(path.with_name("evaluation.json"))
-        own = area_interval(float(found.values[index]), float(found.errors[index]), confidence, "logit")
+        own = area_interval(float(found.values[index]), float(found.errors[index]), confidence, patients)
         told = (kept.get("metrics") or {}).get("auroc") or {}
         value, low, high = (
             told.get(end) if told.get("value") is not None else _finite(default)
@@ -249,7 +251,7 @@ def _compared(
         )
     # The older one first, so that a difference says what the newer one gained.
     order = [(b, a) for a in range(len(met)) for b in range(a + 1, len(met))]
-    differences = [area_difference(found, first, second, confidence, "logit") for first, second in order]
+    differences = [area_difference(found, first, second, confidence, patients) for first, second in order]
     adjusted = holm([each.p_value for each in differences])
     pairs = [
         Pair(met[first][0].version, met[second][0].version, area, p)

@@ -13,7 +13,7 @@ from medsweep.artifacts.predicted import PredictedSplit
 from medsweep.compare.address import Side
 from medsweep.errors import DataError
 from medsweep.params import Evaluate
-from medsweep.statistics.intervals import FEW_GROUPS
+from medsweep.statistics.intervals import FEW_GROUPS, independent_of
 from medsweep.statistics.metrics import METRICS, Predictions
 from medsweep.statistics.multiplicity import holm
 from medsweep.statistics.paired import (
@@ -168,7 +168,7 @@ def compare(one: Side, two: Side, evaluate: Evaluate) -> Comparison:
         n_groups=len(np.unique(groups)),
         unit="patients" if first.has_patients or second.has_patients else "images",
         confidence=known.confidence,
-        area=area_difference(found, 0, 1, known.confidence, "logit"),
+        area=area_difference(found, 0, 1, known.confidence, independent_of(sides[0], groups)),
         metrics=metrics,
         adjusted=dict(zip(names, p_values, strict=True)),
         decisions=mcnemar(first.labels == first.decisions, second.labels == second.decisions, groups),

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from medsweep.artifacts.evaluation import Estimate
 from medsweep.artifacts.section import Cell, Section, Table
-from medsweep.evaluate.note import HEADLINES, shown
-from medsweep.statistics.areas import area_interval, areas, class_curves
+from medsweep.evaluate.note import HEADLINES, auroc_by, shown
+from medsweep.statistics.areas import area_interval, areas, class_curves, mean_and_each, patients_of
 from medsweep.statistics.intervals import Interval
 from medsweep.statistics.proportions import proportion
 
@@ -57,7 +57,7 @@ def intervals(evaluated: Evaluated) -> Section:
     found = certainties(evaluated)
     rows: list[tuple[Cell, ...]] = []
     for each in found:
-        drawn = report.metrics.get(each.name)
+        drawn = report.drawn_auroc if each.name == "auroc" and report.drawn_auroc else report.metrics.get(each.name)
         effect = None if each.design_effect is None else round(each.design_effect, 2)
         cells = ("–" if drawn is None else shown(drawn), shown(each.analytic), each.method, shown(each.naive), effect)
         rows.append((each.title, *cells))
@@ -81,9 +81,10 @@ def intervals(evaluated: Evaluated) -> Section:
             + (f", up to {worst:.2f} here." if worst is not None else ".")
         )
     auroc = report.metrics["auroc"]
+    method = "BCa" if known.method == "bca" else "percentile"
     first = (
-        f"The AUROC is {shown(auroc)}: the {100 * report.confidence:g} % interval comes from {known.samples} resamples "
-        f"of the {report.resampled} ({'BCa' if known.method == 'bca' else 'percentile'})."
+        f"The AUROC is {shown(auroc)}: the {100 * report.confidence:g} % interval is by {auroc_by(report)}, those of "
+        f"all other figures are by {known.samples} resamples of the {report.resampled} ({method})."
         if auroc.value is not None
         else "The AUROC is undefined on this test split."
     )
@@ -120,12 +121,13 @@ def _areas(evaluated: Evaluated) -> Iterator[Certainty]:
     positive, scores = class_curves(split.task, split.labels, evaluated.probabilities)
     clustered = len(np.unique(split.groups)) < len(split)
     curves = positive.shape[1]
-    weights = np.vstack([np.full((1, curves), 1.0 / curves), np.eye(curves)]) if curves > 1 else np.eye(1)
+    images = np.arange(len(split))
     by_patient, by_image = (
-        areas(positive, scores, groups).combined(weights) for groups in (split.groups, np.arange(len(split)))
+        areas(positive, scores, groups).combined(mean_and_each(curves)) for groups in (split.groups, images)
     )
+    patients, each_image = patients_of(positive, split.groups), patients_of(positive, images)
     names = ["auroc", *(f"auroc: {name}" for name in split.class_names)] if curves > 1 else ["auroc"]
-    method = ("Obuchowski" if clustered else "DeLong") + ", logit"
+    method = "Obuchowski" if clustered else "DeLong"
     for k, name in enumerate(names):
         value, error, naive = (float(each[k]) for each in (by_patient.values, by_patient.errors, by_image.errors))
         title = HEADLINES["auroc"] + (f": {split.class_names[k - 1]}" if k else "")
@@ -133,8 +135,8 @@ def _areas(evaluated: Evaluated) -> Iterator[Certainty]:
         yield Certainty(
             name,
             title,
-            _estimate(area_interval(value, error, confidence, "logit")),
-            _estimate(area_interval(value, naive, confidence, "logit")),
+            _estimate(area_interval(value, error, confidence, patients[k])),
+            _estimate(area_interval(value, naive, confidence, each_image[k])),
             error if math.isfinite(error) else None,
             effect if clustered else None,
             method,
@@ -166,7 +168,7 @@ def _proportions(evaluated: Evaluated) -> Iterator[Certainty]:
             _estimate(found.naive),
             error,
             found.design_effect if clustered and found.n else None,
-            "Wilson, design effect" if clustered else "Wilson",
+            "Wilson, effective number" if clustered else "Wilson",
         )
 
 

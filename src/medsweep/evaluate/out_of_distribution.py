@@ -20,7 +20,7 @@ from medsweep.imaging.corruptions import CORRUPTIONS, FOREIGN, SEVERITIES, corru
 from medsweep.statistics.areas import area_interval, areas
 from medsweep.statistics.conformal import expected_coverage
 from medsweep.statistics.features import energy, mahalanobis
-from medsweep.statistics.intervals import Interval
+from medsweep.statistics.intervals import Interval, independent
 from medsweep.statistics.proportions import Proportion, proportion
 
 if TYPE_CHECKING:
@@ -146,9 +146,9 @@ def _row(
     ranked = np.stack([np.concatenate([own[score], others[score]]) for score in _SCORES], axis=1)
     # An image and what was made of it belong to one patient.
     groups = np.concatenate([at.split.groups[rows]] * 2)
-    known = areas(strange, ranked, groups)
+    known, patients = areas(strange, ranked, groups), independent(groups)
     intervals = {
-        score: area_interval(float(known.values[index]), float(known.errors[index]), at.report.confidence, "logit")
+        score: area_interval(float(known.values[index]), float(known.errors[index]), at.report.confidence, patients)
         for index, score in enumerate(_SCORES)
     }
     return _Row(name, kind, intervals, float(np.mean(others["distance"] > cut)))

@@ -15,7 +15,7 @@ from medsweep.evaluate import shown
 from medsweep.evaluate.drawn_images import drawn, ids_of, images_of, told
 from medsweep.evaluate.predict import Predictor, batch_for
 from medsweep.imaging.corruptions import CORRUPTIONS, SEVERITIES, corrupted
-from medsweep.statistics.areas import area_interval, areas, class_curves
+from medsweep.statistics.areas import areas, class_curves, plain_interval
 from medsweep.statistics.intervals import Interval
 from medsweep.statistics.operating_points import decide
 
@@ -142,11 +142,10 @@ def _row(at: Evaluated, name: str, rows: NDArray[np.int64], answers: list[NDArra
 
 def _change(value: float, error: float, confidence: float) -> Interval:
     """The interval of a difference of AUROCs: DeLong's, from -1 to 1."""
-    half = area_interval(0.5, error, confidence, "plain")
-    if not math.isfinite(half.high) or not math.isfinite(value):
-        return Interval(value, float("nan"), float("nan"), 0)
-    width = half.high - 0.5
-    return Interval(value, max(-1.0, value - width), min(1.0, value + width), 0)
+    found = plain_interval(value, error, confidence)
+    if not math.isfinite(found.low):
+        return found
+    return Interval(value, max(-1.0, found.low), min(1.0, found.high), 0)
 
 
 def _words(at: Evaluated, rows: NDArray[np.int64], found: list[_Row], clean: dict[str, float]) -> tuple[str, ...]:

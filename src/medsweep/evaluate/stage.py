@@ -31,6 +31,7 @@ from medsweep.evaluate.report.inputs import Before, ReportInputs
 from medsweep.layout import Layout
 from medsweep.params import Params, dotted
 from medsweep.statistics import intervals, metrics
+from medsweep.statistics.areas import auroc_intervals
 from medsweep.statistics.operating_points import decide
 from medsweep.statistics.weighted import Ranking
 from medsweep.tracking.lineage import code_digest, dataset, lineage
@@ -72,7 +73,8 @@ class EvaluateSummary:
         kind = "synthetic test split" if known.synthetic else "test split"
         found = [
             f"Evaluated on the {kind}: {note.size_of(known)}; decisions by {self.decided}.",
-            f"Intervals are {100 * known.confidence:g} %, by resampling {known.resampled}."
+            f"Intervals are {100 * known.confidence:g} %: of the AUROC by {note.auroc_by(known)}, of all else by "
+            f"resampling {known.resampled}."
             if known.metrics["accuracy"].low is not None
             else f"No intervals: there are fewer than two {known.resampled} to resample.",
         ]
@@ -233,6 +235,10 @@ def _report(
         name: Estimate(_finite(each.value), None, None) if name in _WITHOUT_INTERVAL else _estimate(each)
         for name, each in found.items()
     }
+    analytic = auroc_intervals(split.task, split.labels, probabilities, split.groups, known.confidence)[0]
+    drawn = None
+    if math.isfinite(analytic.low):  # near 1 resampling promises too much: docs/statistics.md
+        drawn, estimates["auroc"] = estimates["auroc"], _estimate(analytic)
     each_class = metrics.per_class(split.task, split.labels, probabilities, decisions)
     return EvaluationReport(
         metrics={"loss": estimates["log_loss"], **estimates},
@@ -253,6 +259,7 @@ def _report(
         key=key,
         synthetic=split.synthetic or manifest.synthetic,
         cautions=cautions(split, probabilities, decisions, estimates["auroc"]),
+        drawn_auroc=drawn,
     )
 
 
@@ -394,7 +401,11 @@ def _areas(
         seed=known.seed,
         method=known.method,
     )
-    return {k: {name: _estimate(own[name]) for name in names} for k, own in found.items()}
+    each = auroc_intervals(split.task, split.labels, probabilities, split.groups, known.confidence)[1:]
+    return {
+        k: {name: _estimate(each[k] if name == "auroc" and math.isfinite(each[k].low) else own[name]) for name in names}
+        for k, own in found.items()
+    }
 
 
 def _mistakes(

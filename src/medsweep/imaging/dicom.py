@@ -195,8 +195,7 @@ class DicomImage:
     def described(self) -> dict[str, str]:
         """What `dicom_header.described` says of the header; all of it where it was opened with `whole_header`."""
         if isinstance(self.dataset, PlainHeader):
-            elements = ((tag, each.VR, each.value) for tag, each in self.dataset.elements.items())
-            return described(elements, little=True, syntax=self.syntax)
+            return described(self.dataset.elements.raw(), little=True, syntax=self.syntax)
         return describe(self.dataset)
 
     def stored(self, index: int) -> NDArray[Any]:

@@ -10,7 +10,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,16 +152,25 @@ def described(elements: Iterable[tuple[int, str | None, Any]], *, little: bool, 
     """
     found: dict[str, str] = {}
     for tag, given, value in elements:
-        if tag >> 16 in (0x7FE0, 0xFFFC, 0xFFFA):
-            continue
-        keyword, name, usual = _known(tag)
-        vr = str(given or usual)[:2]
         # Most elements say in one file what they say in the next.
-        show = _shown_again if type(value) is bytes and len(value) <= _SHORT else _shown
-        found[name] = show(keyword, vr, value, little)
+        tell = _told_again if type(value) is bytes and len(value) <= _SHORT else _told
+        name, text = tell(tag, given, value, little)
+        found[name] = text
+    found.pop("", None)
     if syntax is not None:
         found["TransferSyntaxUID"] = syntax
     return found
+
+
+def _told(tag: int, given: str | None, value: Any, little: bool) -> tuple[str, str]:
+    """What an element is called, and what it says; an empty name for what is not described."""
+    if tag >> 16 in (0x7FE0, 0xFFFC, 0xFFFA):
+        return "", ""
+    keyword, name, usual = _known(tag)
+    return name, _shown(keyword, str(given or usual)[:2], value, little)
+
+
+_told_again = lru_cache(maxsize=8192)(_told)
 
 
 @lru_cache(maxsize=8192)
@@ -191,9 +200,6 @@ def _shown(keyword: str, vr: str, value: Any, little: bool) -> str:
     if keyword and (vr in _OPEN_VRS or keyword in _OPEN_TEXT):
         return text[:_VALUE_LENGTH]
     return "#" + hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
-
-
-_shown_again = lru_cache(maxsize=8192)(_shown)
 
 
 def _numbers(value: bytes, code: str) -> str:
@@ -376,6 +382,11 @@ def require_pydicom() -> Any:
         raise MedsweepError(
             "reading DICOM needs packages that are not installed.", fix="Run: pip install 'medsweep[dicom]'"
         ) from None
-    # Its remarks quote values of the header, which may be a patient's; what matters is raised.
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    _silence()
     return pydicom
+
+
+@cache  # it costs as much as the rest, for every file
+def _silence() -> None:
+    """pydicom's remarks quote values of the header, which may be a patient's; what matters is raised."""
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)

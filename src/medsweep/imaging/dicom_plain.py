@@ -73,14 +73,21 @@ class PlainElements:
     def __init__(self, data: bytes, steps: Steps) -> None:
         self._data = data
         self._implicit = steps.syntax == IMPLICIT
-        self._places = {tag: place for tag, place in steps.places.items() if tag >> 16 != _PIXELS}
+        self._places = steps.places
 
     def items(self) -> Iterator[tuple[int, PlainElement]]:
+        for tag, vr, content in self.raw():
+            yield tag, PlainElement(vr, content)
+
+    def raw(self) -> Iterator[tuple[int, str | None, bytes]]:
+        """Tag, VR and value of each element."""
+        data = self._data
         for tag, (vr, start, end) in self._places.items():
-            yield tag, PlainElement(vr.decode() or None, self._data[start:end])
+            if tag >> 16 != _PIXELS:
+                yield tag, vr.decode() or None, data[start:end]
 
     def __contains__(self, tag: int) -> bool:
-        return tag in self._places
+        return tag >> 16 != _PIXELS and tag in self._places
 
     def __getitem__(self, tag: int) -> PlainElement:
         """The element converted: a sequence of pydicom's, or text."""

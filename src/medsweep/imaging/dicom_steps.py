@@ -55,8 +55,9 @@ def step_through(data: bytes, wanted: Collection[int] | None) -> Steps | None:
     syntax = ""
     before = -1
     found: dict[int, tuple[bytes, int, int]] = {}
+    unpack, short = _ELEMENT.unpack_from, _SHORT_VRS  # some 250 times a file, and for all files
     while place + 12 <= end:
-        group, element, vr, length, longer = _ELEMENT.unpack_from(data, place)
+        group, element, vr, length, longer = unpack(data, place)
         tag = group << 16 | element
         if tag <= before:
             return None
@@ -71,7 +72,7 @@ def step_through(data: bytes, wanted: Collection[int] | None) -> Steps | None:
             length = int.from_bytes(vr, "little") | length << 16
             vr = b""
             place += 8
-        elif vr in _SHORT_VRS:
+        elif vr in short:
             place += 8
         elif vr in _LONG_VRS:
             length = longer

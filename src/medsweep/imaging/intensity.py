@@ -34,7 +34,6 @@ def to_intensity(raw: RawImage, intensity: params.Intensity, channels: Literal[1
     """
     # In place: of a large image, each copy would take as much as a limit on memory leaves for all of them.
     highest = int(raw.pixels.max())
-    constant = highest == int(raw.pixels.min())
     if raw.pixels.ndim == 2:
         scaled = _with_channels(np.divide(raw.pixels, np.float32(raw.largest), dtype=np.float32), channels)
     else:
@@ -42,7 +41,7 @@ def to_intensity(raw: RawImage, intensity: params.Intensity, channels: Literal[1
         scaled /= np.float32(raw.largest)
     if highest > raw.largest or raw.pixels.ndim == 3:
         np.clip(scaled, 0.0, 1.0, out=scaled)
-    if constant or intensity.method == "full_range" or scaled.min() == scaled.max():
+    if intensity.method == "full_range" or highest == int(raw.pixels.min()) or scaled.min() == scaled.max():
         return scaled
     if intensity.method == "percentile_clip":
         low, high = np.percentile(scaled, intensity.percentiles)

@@ -190,4 +190,6 @@ class Reader:
 
 
 def _is_constant(pixels: NDArray[Any]) -> bool:
+    if (pixels[0] != pixels[0, 0]).any():
+        return False  # nearly every image: the rest need not be looked at
     return bool((pixels == pixels[0, 0]).all()) if pixels.ndim == 3 else bool(pixels.min() == pixels.max())

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsweep.artifacts.record import Task
-from medsweep.statistics.areas import Areas, Scale, area_interval, areas, class_curves
+from medsweep.statistics.areas import Areas, area_interval, areas, class_curves, plain_interval
 from medsweep.statistics.intervals import Interval, Method, independent_of, resample
 from medsweep.statistics.metrics import Predictions, evaluate_weighted
 from medsweep.statistics.weighted import Floats
@@ -51,30 +51,29 @@ def model_areas(task: Task, labels: NDArray[Any], probabilities: Sequence[NDArra
     return found.combined(means)
 
 
-def area_difference(found: Areas, first: int, second: int, confidence: float, scale: Scale) -> Difference:
+def area_difference(found: Areas, first: int, second: int, confidence: float, patients: int) -> Difference:
     """The difference of two AUROCs by the normal approximation (DeLong et al., 1988; Obuchowski, 1997).
 
     Args:
         found: of `model_areas`.
         first, second: which two; the difference is second - first.
         confidence: 0.95, say.
-        scale: of the two AUROCs' own intervals; the difference's is always plain.
+        patients: how many independent ones the two AUROCs rest on, for their own intervals.
     """
     contrast = np.zeros((1, len(found.values)))
     contrast[0, first] -= 1.0
     contrast[0, second] += 1.0
     own = found.combined(contrast)
     difference, error = float(own.values[0]), float(own.errors[0])
-    low = high = p_value = float("nan")
-    if math.isfinite(difference) and error > 0.0:
-        half = NormalDist().inv_cdf(0.5 + confidence / 2.0) * error
-        low, high = difference - half, difference + half
+    between, p_value = plain_interval(difference, error, confidence), float("nan")
+    if math.isfinite(between.low):
         p_value = 2.0 * NormalDist().cdf(-abs(difference) / error)
     elif difference == 0.0:
-        low = high = 0.0
-        p_value = 1.0
-    each = [area_interval(float(found.values[k]), float(found.errors[k]), confidence, scale) for k in (first, second)]
-    return Difference(each[0], each[1], Interval(difference, low, high, 0), p_value)
+        between, p_value = Interval(0.0, 0.0, 0.0, 0), 1.0
+    one, two = (
+        area_interval(float(found.values[k]), float(found.errors[k]), confidence, patients) for k in (first, second)
+    )
+    return Difference(one, two, between, p_value)
 
 
 def bootstrap_differences(

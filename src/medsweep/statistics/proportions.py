@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ class Proportion:
         successes, n: how many of how many images.
         n_groups: the patients they belong to.
         design_effect: how many times larger the variance is than that of as many independent images, at least 1.
-        interval: Wilson's, at n / design_effect images.
+        interval: Wilson's, at the effective number of images.
         naive: Wilson's, as if images were independent.
     """
 
@@ -32,7 +33,11 @@ class Proportion:
 
 
 def proportion(success: NDArray[Any], groups: NDArray[Any], confidence: float) -> Proportion:
-    """A proportion with Wilson's interval at the effective number of images (Rao & Scott, 1992, Biometrics 48:577).
+    """A proportion with Wilson's interval at the effective number of images.
+
+    That number is n / design_effect (Rao & Scott, 1992, Biometrics 48:577), and where patients have several images, as
+    much smaller again as Student's t of n_groups - 1 lies further out than the normal distribution, for the design
+    effect is known from these patients alone (Korn & Graubard, 1998, Survey Methodology 24:193).
 
     Args:
         success: (n,) 0 or 1, one for each image that the proportion is of.
@@ -43,8 +48,17 @@ def proportion(success: NDArray[Any], groups: NDArray[Any], confidence: float) -
     names, member = np.unique(groups, return_inverse=True)
     n, successes = len(hits), int(hits.sum())
     effect = design_effect(hits, member, len(names))
-    corrected = wilson(successes / effect, n / effect, confidence)
+    smaller = effect * (_further_out(len(names), confidence) if len(names) < n else 1.0)
+    corrected = wilson(successes / smaller, n / smaller, confidence)
     return Proportion(successes, n, len(names), effect, corrected, wilson(successes, n, confidence))
+
+
+def _further_out(n_groups: int, confidence: float) -> float:
+    """The square of Student's quantile over the normal one."""
+    from scipy.stats import t
+
+    end = 0.5 + confidence / 2.0
+    return float(t.ppf(end, max(1, n_groups - 1)) / NormalDist().inv_cdf(end)) ** 2
 
 
 def design_effect(success: NDArray[Any], member: NDArray[np.int64], n_groups: int) -> float:

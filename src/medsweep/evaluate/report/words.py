@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medsweep.artifacts.evaluation import Estimate
-from medsweep.evaluate.note import HEADLINES, shown, size_of
+from medsweep.evaluate.note import HEADLINES, auroc_by, shown, size_of
 from medsweep.evaluate.report.inputs import SPACE, ReportInputs
 from medsweep.layout import SPLITS
 from medsweep.pages.page import cell, count
@@ -230,9 +230,9 @@ def intervals_by(inputs: ReportInputs) -> str:
         str(inputs.settings.get("evaluate.bootstrap.method")), ""
     )
     return (
-        f"{100 * report.confidence:g} % intervals by {f'{method} ' if method else ''}bootstrap: {report.resampled} "
-        "were "
-        f"drawn with replacement {cell(samples)} times."
+        f"{100 * report.confidence:g} % intervals: of the AUROC by {auroc_by(report)}, of all else by "
+        f"{f'{method} ' if method else ''}bootstrap: {report.resampled} were drawn with replacement {cell(samples)} "
+        "times."
     )
 
 
