@@ -17,6 +17,7 @@ from medsweep import params as params_module
 from medsweep.artifacts import files
 from medsweep.artifacts.evaluation import EvaluationReport
 from medsweep.artifacts.features import FeatureStatistics
+from medsweep.artifacts.predicted import PredictedSplit
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.artifacts.record import Task
 from medsweep.artifacts.run_log import read_log
@@ -26,6 +27,7 @@ from medsweep.errors import ArtifactError, DataError
 from medsweep.evaluate import figures, stage
 from medsweep.evaluate.parts import PARTS
 from medsweep.layout import Layout
+from medsweep.statistics.areas import auroc_intervals
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 SIZE = 16
@@ -484,6 +486,24 @@ def test_one_image_gives_values_without_intervals(project: Callable[..., Layout]
     assert summary.report.metrics["log_loss"].value is not None
     assert summary.report.metrics["log_loss"].low is None
     assert any("No intervals" in line for line in summary.lines())
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_headline_aurocs_interval_is_from_its_variance_and_resampling_stands_beside_it(
+    project: Callable[..., Layout],
+) -> None:
+    split = make_split(CASES["binary"])
+    layout = project("binary", split)
+    summary = evaluate(layout)
+    report = EvaluationReport.load(layout.evaluation)
+    predicted = PredictedSplit.load(layout.predictions)
+    (expected,) = auroc_intervals("binary", split.labels, predicted.probabilities, split.groups, 0.95)
+    headline, drawn = report.metrics["auroc"], report.drawn_auroc
+    assert (headline.low, headline.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert drawn is not None and drawn.value == headline.value
+    assert (drawn.low, drawn.high) != (headline.low, headline.high)
+    assert (drawn.low, drawn.high) == pytest.approx((headline.low, headline.high), abs=0.05)
+    assert any("AUROC by Obuchowski's variance, of all else by resampling patients" in each for each in summary.lines())
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -236,9 +236,8 @@ def _report(
         for name, each in found.items()
     }
     analytic = auroc_intervals(split.task, split.labels, probabilities, split.groups, known.confidence)[0]
-    drawn = None
-    if math.isfinite(analytic.low):  # near 1 resampling promises too much: docs/statistics.md
-        drawn, estimates["auroc"] = estimates["auroc"], _estimate(analytic)
+    drawn = estimates["auroc"] if math.isfinite(analytic.low) else None
+    estimates["auroc"] = _by_variance(estimates["auroc"], analytic)
     each_class = metrics.per_class(split.task, split.labels, probabilities, decisions)
     return EvaluationReport(
         metrics={"loss": estimates["log_loss"], **estimates},
@@ -402,10 +401,14 @@ def _areas(
         method=known.method,
     )
     each = auroc_intervals(split.task, split.labels, probabilities, split.groups, known.confidence)[1:]
-    return {
-        k: {name: _estimate(each[k] if name == "auroc" and math.isfinite(each[k].low) else own[name]) for name in names}
-        for k, own in found.items()
-    }
+    drawn = {k: {name: _estimate(own[name]) for name in names} for k, own in found.items()}
+    return {k: own | {"auroc": _by_variance(own["auroc"], each[k])} for k, own in drawn.items()}
+
+
+def _by_variance(drawn: Estimate, area: intervals.Interval) -> Estimate:
+    """An AUROC with the interval from its variance, where it has one: near 1 resampling promises too much
+    (docs/statistics.md)."""
+    return Estimate(drawn.value, area.low, area.high) if math.isfinite(area.low) else drawn
 
 
 def _mistakes(

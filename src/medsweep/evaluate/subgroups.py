@@ -17,6 +17,7 @@ from medsweep.artifacts.section import Cell, Figure, Section, Table
 from medsweep.drawing.forest import ForestRow, forest
 from medsweep.errors import unknown_name
 from medsweep.evaluate.note import HEADLINES, shown
+from medsweep.statistics.areas import auroc_intervals
 from medsweep.statistics.intervals import Interval, independent_of, resample
 from medsweep.statistics.metrics import METRICS, Predictions, evaluate_weighted
 from medsweep.statistics.multiplicity import holm
@@ -250,7 +251,9 @@ def _intervals(
         method=settings.method,
         patients=independent_of(known, groups),
     )
-    return {name: each.interval(settings.confidence) for name, each in found.items()}
+    ends = {name: each.interval(settings.confidence) for name, each in found.items()}
+    area = auroc_intervals(known.task, known.labels, known.probabilities, groups, settings.confidence)[0]
+    return ends | {"auroc": area} if math.isfinite(area.low) else ends
 
 
 def _estimate(each: Interval) -> Estimate:
