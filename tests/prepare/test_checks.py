@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medsweep.params import Checks, load_yaml
 from medsweep.prepare.checks.catalog import CHECKS, run_checks
 from medsweep.prepare.checks.duplicates import repeats
-from medsweep.prepare.checks.finding import Examined
+from medsweep.prepare.checks.finding import Alike, Examined
 from medsweep.prepare.collect import Rejected
 from medsweep.sources.protocol import UnknownLabel
 
@@ -33,6 +34,7 @@ class Nothing:
 def examined(table, **changes):
     known = {"class_names": ("no", "yes"), "rejected": (), "unknown_labels": (), "audits": ()}
     known |= {"thumbnails": None, "metadata": Nothing()}  # what looks at them has tests of its own
+    known["alike"] = Alike(np.arange(len(table)), np.zeros(len(table), dtype=bool))
     settings = load_yaml(ROOT / "params.yaml")["prepare"]["checks"] | {"min_images_per_class": 3}
     settings |= changes.pop("settings", {})
     return Examined(table=table, settings=Checks.model_validate(settings), **(known | changes))

@@ -17,7 +17,7 @@ from medsweep.params import Checks, load_yaml
 from medsweep.prepare import stage
 from medsweep.prepare.checks.finding import Examined
 from medsweep.prepare.checks.hash_search import candidates
-from medsweep.prepare.checks.near_duplicates import near_duplicates
+from medsweep.prepare.checks.near_duplicates import find_alike, near_duplicates
 from medsweep.prepare.spool import PixelSpool
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,8 @@ def find(make_table, tmp_path):
             table = make_table(rows)
             found = replace(table, hashes=np.stack([hashes(small[row]) for row in table.rows]))
             settings = Checks.model_validate(load_yaml(ROOT / "params.yaml")["prepare"]["checks"])
-            return near_duplicates(Examined(found, ("no", "yes"), (), (), (), settings, spool, None)), found
+            alike = find_alike(found, spool, settings.near_duplicate_similarity)
+            return near_duplicates(Examined(found, ("no", "yes"), (), (), (), settings, spool, None, alike)), found
 
         yield run
 
@@ -115,3 +116,16 @@ def test_the_stage_warns_lists_the_files_and_shows_the_pair(project, originals):
     listed = (project.layout.private / "findings.csv").read_text()
     assert "near_duplicates" in listed and "secret-copy.jpg" in listed
     assert not any(b"secret" in content for content in project.outputs().values())
+
+
+def test_copies_stay_together_where_the_splits_are_carved(project, originals):
+    rng = np.random.default_rng(5)
+    for index, each in enumerate(originals[:60]):
+        for name, picture in (("first", each), ("again", planted.mirrored(each, rng))):
+            path = project.root / "data/raw" / "ab"[index % 2] / f"{name}-{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), picture)
+    summary = stage.run(project.params, project.layout, project.console)
+    assert {each.name: each.images % 2 for each in summary.splits} == dict.fromkeys(SPLITS, 0)
+    assert any("within splits there are 60 further groups (120 images)" in each for each in summary.notes)
+    assert not any("near-identical" in each for each in summary.warnings)

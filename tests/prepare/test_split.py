@@ -107,6 +107,19 @@ def test_too_few_patients(make_table):
         assign_splits(make_table(patients(2)), SETTINGS, n_classes=2)
 
 
+def test_patients_with_near_identical_images_are_one_group_and_stay_together(make_table):
+    table = make_table(patients(120))
+    alike = np.arange(len(table))
+    first = [int(np.flatnonzero(table.patient_ids == name)[0]) for name in np.unique(table.patient_ids)]
+    alike[first[1::2]] = alike[first[::2]]
+    groups = groups_of(table, alike)
+    assert len(np.unique(groups)) == 60
+    codes = assign_splits(table, SETTINGS, n_classes=2, alike=alike).codes
+    assert all(len(set(codes[groups == each].tolist())) == 1 for each in range(60))
+    apart = assign_splits(table, SETTINGS, n_classes=2).codes
+    assert any(len(set(apart[groups == each].tolist())) > 1 for each in range(60))
+
+
 def test_images_with_identical_pixels_are_one_group(make_table):
     # q shares pixels with p, r shares pixels with q: all three belong together.
     contents = ("a", "b", "a/2", "b/2", "c")

@@ -39,13 +39,15 @@ class Splitting:
     carved: tuple[str, ...]
 
 
-def assign_splits(table: ImageTable, settings: Split, *, n_classes: int) -> Splitting:
+def assign_splits(
+    table: ImageTable, settings: Split, *, n_classes: int, alike: NDArray[np.int64] | None = None
+) -> Splitting:
     """Keep the source's splits and carve the missing ones, by content and seed alone.
 
     Where the source gives none, `val` and `test` are shares of all images; where it gives train but lacks one or both
     of the others, they are shares of what it calls train. What is carved is grouped (all images of a patient stay
-    together, and so do patients who share an image with identical prepared pixels) and stratified by label, for
-    multi-label data by the set of labels.
+    together, and so do patients who share an image with identical prepared pixels or a near-identical one) and
+    stratified by label, for multi-label data by the set of labels.
 
     Folds from scikit-learn's StratifiedGroupKFold are dealt out to the splits; their number, at most 20, is the
     smallest that comes within .01 of both shares (7 for .15 and .15: .143 each), or else the closest. Where groups
@@ -56,6 +58,7 @@ def assign_splits(table: ImageTable, settings: Split, *, n_classes: int) -> Spli
         table: named, in canonical order.
         settings: the shares and the seed.
         n_classes: K.
+        alike: (N,) equal for near-identical images; None where they were not looked for.
 
     Raises:
         DataError: the source has a val or test split but no train split, or there are too few groups to carve from.
@@ -74,7 +77,8 @@ def assign_splits(table: ImageTable, settings: Split, *, n_classes: int) -> Spli
     if shares:
         pool = np.flatnonzero(codes == _TRAIN)
         part = table.take(pool)
-        dealt = _deal(part, shares, settings.seed, n_classes=n_classes)
+        groups = groups_of(part, None if alike is None else alike[pool])
+        dealt = _deal(part, groups, shares, settings.seed, n_classes=n_classes)
         for name, members in dealt.items():
             codes[pool[members]] = SPLITS.index(name)
     assert NO_SPLIT not in codes
@@ -82,13 +86,15 @@ def assign_splits(table: ImageTable, settings: Split, *, n_classes: int) -> Spli
     return Splitting(codes, tuple(present), carved)
 
 
-def groups_of(table: ImageTable) -> NDArray[np.int64]:
-    """(N,) what must not be torn apart: patients, joined where they share an image with identical prepared pixels."""
+def groups_of(table: ImageTable, alike: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """(N,) what must not be torn apart: patients, joined where they share an image with identical prepared pixels, or
+    where images of theirs are near-identical (equal numbers in `alike`)."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     n = len(table)
-    _, pixels = np.unique(table.pixels, return_inverse=True)
+    # Identical pixels have equal numbers in `alike` too.
+    _, pixels = np.unique(table.pixels if alike is None else alike, return_inverse=True)
     _, owners = np.unique(np.where(table.patient_ids == "", table.record_ids, table.patient_ids), return_inverse=True)
     n_owners = int(owners.max()) + 1
     size = n_owners + int(pixels.max()) + 1
@@ -98,9 +104,10 @@ def groups_of(table: ImageTable) -> NDArray[np.int64]:
     return groups.astype(np.int64)
 
 
-def _deal(table: ImageTable, shares: dict[str, float], seed: int, *, n_classes: int) -> dict[str, NDArray[np.int64]]:
+def _deal(
+    table: ImageTable, groups: NDArray[np.int64], shares: dict[str, float], seed: int, *, n_classes: int
+) -> dict[str, NDArray[np.int64]]:
     """For each share the indices of its images; what is left over is for training."""
-    groups = groups_of(table)
     strata = _merge_rare(label_codes(table.labels)) if table.labels.ndim == 2 else label_codes(table.labels)
     n_groups = int(groups.max()) + 1
     unit = "patients" if (table.patient_ids != "").any() else "images"

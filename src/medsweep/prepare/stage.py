@@ -22,6 +22,7 @@ from medsweep.layout import SPLITS, Layout
 from medsweep.params import Params, Prepare
 from medsweep.prepare.checks.catalog import CHECKS, run_checks
 from medsweep.prepare.checks.finding import Examined, Finding, counted
+from medsweep.prepare.checks.near_duplicates import find_alike
 from medsweep.prepare.collect import collect
 from medsweep.prepare.identity import named
 from medsweep.prepare.observed import Wanted
@@ -245,7 +246,14 @@ def _examine(
             advance=lambda n: progress.advance(task, n),
         )
     table = named(collected.table)
-    splitting = assign_splits(table, prepare.split, n_classes=len(source.class_names))
+    alike = None
+    if prepare.checks.near_duplicates != "off":
+        with progress_bar(console) as progress:
+            progress.add_task("comparing images", total=None, detail="near-duplicates")
+            alike = find_alike(table, thumbnails, prepare.checks.near_duplicate_similarity)
+    splitting = assign_splits(
+        table, prepare.split, n_classes=len(source.class_names), alike=None if alike is None else alike.codes
+    )
     examined = Examined(
         table=replace(table, splits=splitting.codes),
         class_names=source.class_names,
@@ -255,6 +263,7 @@ def _examine(
         settings=prepare.checks,
         thumbnails=thumbnails,
         metadata=metadata,
+        alike=alike,
     )
     severities = prepare.checks.model_dump()
     with progress_bar(console) as progress:

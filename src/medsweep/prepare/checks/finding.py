@@ -18,6 +18,19 @@ from medsweep.sources.protocol import UnknownLabel
 
 
 @dataclass(frozen=True)
+class Alike:
+    """Which images are near-identical.
+
+    Args:
+        codes: (N,) equal for images of one group, and for images with the same prepared pixels.
+        several: (N,) whether the group has images with different pixels.
+    """
+
+    codes: NDArray[np.int64]
+    several: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Examined:
     """All that is known about the data when its checks run.
 
@@ -29,6 +42,7 @@ class Examined:
         audits: the distinct audits that the table refers to.
         settings: the checks' thresholds.
         thumbnails, metadata: what reading noted of the images, by the table's `rows`; empty where nothing asked for it.
+        alike: which images are near-identical; None where nothing asked for it.
     """
 
     table: ImageTable
@@ -39,6 +53,7 @@ class Examined:
     settings: Checks
     thumbnails: PixelSpool
     metadata: MetadataSpool
+    alike: Alike | None
 
 
 def _nothing() -> NDArray[np.int64]:

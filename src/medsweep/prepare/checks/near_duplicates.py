@@ -12,25 +12,37 @@ from numpy.typing import NDArray
 from medsweep.imaging.fingerprint import FLIPS
 from medsweep.imaging.similarity import similarity
 from medsweep.layout import SPLITS
-from medsweep.prepare.checks.finding import Examined, Finding, counted, spread_groups
+from medsweep.prepare.checks.finding import Alike, Examined, Finding, counted, spread_groups
 from medsweep.prepare.checks.hash_search import Candidates, candidates
-from medsweep.prepare.table import label_codes
+from medsweep.prepare.spool import PixelSpool
+from medsweep.prepare.table import ImageTable, label_codes
 
 _TEST = SPLITS.index("test")
 
 
-def near_duplicates(examined: Examined) -> list[Finding]:
-    """Groups of near-identical images that lie in more than one split; those within a split are counted."""
-    table = examined.table
+def find_alike(table: ImageTable, thumbnails: PixelSpool, least: float) -> Alike:
+    """Which images are near-identical, whatever splits they are in.
+
+    Args:
+        table: with hashes.
+        thumbnails: by the table's `rows`.
+        least: the similarity from which two images are near-identical.
+    """
     # Of images with the same prepared pixels, which have checks of their own, one stands for all.
     _, chosen, pixels = np.unique(table.pixels, return_index=True, return_inverse=True)
     kept = np.flatnonzero(~table.constant[chosen])
     pairs = candidates(table.hashes[chosen[kept]])
     joined = np.arange(len(chosen))
-    joined[kept] = kept[_joined(examined, table.rows[chosen[kept]], pairs)]
+    joined[kept] = kept[_joined(table.rows[chosen[kept]], pairs, thumbnails, least)]
     codes = joined[pixels]
-    several = np.bincount(joined, minlength=len(chosen))[codes] > 1
-    rows = np.flatnonzero(several)
+    return Alike(codes, np.bincount(joined, minlength=len(chosen))[codes] > 1)
+
+
+def near_duplicates(examined: Examined) -> list[Finding]:
+    """Groups of near-identical images that lie in more than one split; those within a split are counted."""
+    table, alike = examined.table, examined.alike
+    assert alike is not None
+    codes, rows = alike.codes, np.flatnonzero(alike.several)
     if not len(rows):
         return [Finding("near_duplicates", "No two images are near-identical.", 0, alarm=False)]
     across, groups = spread_groups(codes[rows], table.splits[rows])
@@ -70,7 +82,7 @@ def _disagreeing(codes: NDArray[np.int64], labels: NDArray[np.int64]) -> int:
     return len(np.unique(spread_groups(codes, labels)[1]))
 
 
-def _joined(examined: Examined, rows: NDArray[np.int64], pairs: Candidates) -> NDArray[np.int64]:
+def _joined(rows: NDArray[np.int64], pairs: Candidates, thumbnails: PixelSpool, least: float) -> NDArray[np.int64]:
     """(n,) for each image the first of its group; likely pairs are looked at first, and joined ones not again."""
     parents = list(range(len(rows)))
 
@@ -82,16 +94,15 @@ def _joined(examined: Examined, rows: NDArray[np.int64], pairs: Candidates) -> N
 
     for index in np.argsort(pairs.bits, kind="stable").tolist():
         first, second = root(int(pairs.first[index])), root(int(pairs.second[index]))
-        if first != second and _similarity(examined, rows, pairs, index) >= examined.settings.near_duplicate_similarity:
+        if first != second and _similarity(rows, pairs, thumbnails, index) >= least:
             parents[max(first, second)] = min(first, second)
     return np.array([root(index) for index in range(len(rows))], dtype=np.int64)
 
 
-def _similarity(examined: Examined, rows: NDArray[np.int64], pairs: Candidates, index: int) -> float:
+def _similarity(rows: NDArray[np.int64], pairs: Candidates, thumbnails: PixelSpool, index: int) -> float:
     one, other = pairs.first[index], pairs.second[index]
     if pairs.swapped[index]:
         one, other = other, one
-    thumbnails = examined.thumbnails
     return similarity(
         thumbnails.row(int(rows[one])),
         thumbnails.row(int(rows[other])),
