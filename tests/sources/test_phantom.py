@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from medsweep import params
 from medsweep.errors import ParamsError
 from medsweep.imaging.resize import resize
+from medsweep.sources import phantom
 from medsweep.sources.catalog import open_source
 from medsweep.sources.phantom import PhantomSource, separation
 
@@ -61,6 +62,25 @@ def test_any_order_any_subset_and_any_process_give_the_same_bytes() -> None:
     assert phantoms(patients=60).read(records[3]).content == forward[3].content
     assert len({each.content for each in forward}) == len(forward)
     assert phantoms(patients=6, seed=8).read(records[3]).content != forward[3].content
+
+
+def test_a_pixel_that_another_processor_rounds_otherwise_changes_no_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = phantoms(patients=4)
+    records = list(source.records())
+    before = [source.read(record).content for record in records]
+    render = phantom._render
+
+    def rounded_otherwise(*given: Any) -> Any:
+        pixels, mask = render(*given)
+        return pixels ^ 1, mask
+
+    monkeypatch.setattr(phantom, "_render", rounded_otherwise)
+    assert [source.read(record).content for record in records] == before
+    # Whatever else a phantom is made from does.
+    for change in ({"size": 32}, {"difficulty": 0.5}, {"seed": 8}, {"normal": True}):
+        assert phantoms(patients=4, **change).read(records[0]).content != before[0], change
+    # More patients or views are further phantoms, not other ones.
+    assert phantoms(patients=40).read(records[0]).content == before[0]
 
 
 @pytest.mark.parametrize("size", [16, 64, 150])

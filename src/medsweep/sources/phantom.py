@@ -143,10 +143,17 @@ class PhantomSource:
         return RawImage(
             pixels=pixels,
             largest=255,
-            content=hashlib.sha256(b"phantom %d;" % self._settings.size + pixels.tobytes()).hexdigest(),
+            content=self._content(number, view),
             mask=mask,
             columns={ORACLE_COLUMN: repr(score if patient.lesion else _NOT_MALIGNANT)},
         )
+
+    def _content(self, patient: int, view: int) -> str:
+        """The digest of what the phantom is made from. That of its pixels would differ where a processor rounds one of
+        them otherwise, and with it the order of the records and the splits."""
+        of_all = self._settings.model_dump(exclude={"patients", "images_per_patient"})
+        made_from = {**of_all, "patient": patient, "view": view}
+        return hashlib.sha256(f"phantom {sorted(made_from.items())}".encode()).hexdigest()
 
     def _label(self, patient: int) -> int:
         # Permuted blocks: every class has its share in any run of patients, in an order nobody can guess.
