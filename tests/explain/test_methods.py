@@ -13,7 +13,7 @@ from medsweep.errors import ParamsError
 from medsweep.explain.method import Settings
 from medsweep.explain.methods import METHODS, explain, scaled
 from medsweep.explain.network import Network
-from medsweep.train.backbones import BACKBONES
+from medsweep.train.backbones import BACKBONES, logits_model, mean_of_networks
 
 ONES = np.ones(6, dtype=np.int64)
 Spots = tuple[np.ndarray, np.ndarray]
@@ -59,7 +59,7 @@ def test_grad_cam_plus_plus_follows_its_formula(network: Network, spots: Spots, 
     maps = feature_maps(images)
     gradient = np.broadcast_to(np.array([90.0, -10.0]) / 256, maps.shape)
     alpha = gradient**2 / (2 * gradient**2 + maps.sum(axis=(1, 2), keepdims=True) * gradient**3)
-    weights = (alpha * np.maximum(gradient, 0)).sum(axis=(1, 2))
+    weights = (alpha * np.maximum(gradient, 0)).mean(axis=(1, 2))  # the paper's sum, but for a constant
     expected = np.maximum(np.einsum("bhwf,bf->bhw", maps, weights), 0)
     found = explain(network, "grad_cam_plus_plus", images, ONES, settings)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
@@ -148,7 +148,7 @@ def test_every_method_explains_every_backbone(build: Callable[..., Any], backbon
         assert np.abs(found).max() > 0, method
 
 
-def test_an_ensembles_map_is_the_mean_of_its_members(
+def test_an_ensembles_map_is_the_sum_of_its_members(
     spotter: Callable[..., Any], network: Network, spots: Spots, settings: Settings
 ) -> None:
     import keras
@@ -161,8 +161,20 @@ def test_an_ensembles_map_is_the_mean_of_its_members(
     for method in ("grad_cam", "occlusion"):
         calm, own = (explain(each, method, images, ONES, settings) for each in (network, Network(steep)))
         found = explain(Network(mean), method, images, ONES, settings)
-        np.testing.assert_allclose(found, (scaled(calm) + scaled(own)) / 2, atol=1e-5)
-        assert np.abs(found).max() <= 1
+        np.testing.assert_allclose(found, calm + own, rtol=1e-4, atol=1e-5)
+        assert np.abs(own).max() > 1.5 * np.abs(calm).max(), "the steeper member has more to say"
+
+
+def test_the_shares_of_an_ensembles_members_add_up_to_its_log_odds(build: Callable[..., Any]) -> None:
+    members = [build(backbone, standardize="dataset") for backbone in ("plain", "residual")]
+    ensemble = mean_of_networks([(members[0], 0.7), (members[1], 0.3)])
+    images = np.random.default_rng(3).integers(0, 256, (4, 16, 16, 1)).astype(np.float32)
+    grey = np.full_like(images, 127.5)  # what both members take for nothing
+    fine = Settings(steps=300, samples=2, noise=0.1, patch=0.25, seed=7)
+    found = explain(Network(ensemble), "integrated_gradients", images, ONES[:4], fine).sum(axis=(1, 2))
+    here, nothing = (logits_model(ensemble).predict(each, verbose=0) for each in (images, grey))
+    expected = (here[:, 1] - here[:, 0]) - (nothing[:, 1] - nothing[:, 0])
+    np.testing.assert_allclose(found, expected, rtol=2e-2, atol=2e-3)
 
 
 def test_a_map_of_nothing_stays_nothing() -> None:

@@ -169,7 +169,7 @@ def _section(
         f"The checks were made on {len(drawn)} images drawn from the test split.",
     ]
     layers = dict.fromkeys(each.layer for each in network.members)
-    members = f" Maps are the mean over the {len(network.members)} members." if len(network.members) > 1 else ""
+    members = f" Maps are the sum over the {len(network.members)} members." if len(network.members) > 1 else ""
     words.append(f"Grad-CAM and Grad-CAM++ look at the last convolution ({', '.join(layers)}).{members}")
     wrong = int((~found.right).sum())
     if not wrong:

@@ -13,19 +13,20 @@ Floats = NDArray[np.float32]
 
 
 def grad_cam(member: Member, z: Floats, classes: NDArray[np.int64], settings: Settings) -> Floats:
-    """ReLU of the feature maps' sum, each weighted by the mean of the log-odds' gradients by it.
+    """The feature maps' sum, each weighted by the mean of the log-odds' gradients by it; the ReLU is `explain`'s.
 
     The maps are those at the last convolution, (h, w), enlarged linearly to (H, W).
     """
-    found = [
-        np.maximum(np.einsum("bhwf,bf->bhw", maps, slopes.mean(axis=(1, 2))), 0.0)
-        for maps, slopes in member.features(z, classes)
-    ]
+    found = [np.einsum("bhwf,bf->bhw", maps, slopes.mean(axis=(1, 2))) for maps, slopes in member.features(z, classes)]
     return enlarged(np.concatenate(found), member.shape)
 
 
 def enlarged(maps: NDArray[np.floating], shape: tuple[int, int, int]) -> Floats:
-    """Maps (n, h, w) at the image's size (n, H, W), interpolated linearly."""
+    """Maps (n, h, w) at the image's size (n, H, W), interpolated linearly.
+
+    Divided by how many pixels a place becomes: so sums stay as they are, and members with other maps can be added up.
+    """
     height, width, _ = shape
+    maps = maps * (maps.shape[1] * maps.shape[2] / (height * width))
     found = [cv2.resize(each.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) for each in maps]
     return np.asarray(np.stack(found), dtype=np.float32)

@@ -40,7 +40,7 @@ class Method:
     """One method.
 
     Args:
-        explain: (member, z (n, H, W, C), classes (n,), settings) → maps (n, H, W).
+        explain: (member, z (n, H, W, C), classes (n,), settings) → maps (n, H, W), in proportion to the log-odds.
         title: as it is written.
         signed: True where negative values speak against the class; else maps are 0 or more.
         what: one sentence.

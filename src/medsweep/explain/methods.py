@@ -62,8 +62,8 @@ def explain(
 ) -> Floats:
     """Where a model saw what speaks for a class.
 
-    Of an ensemble, each member's maps are scaled to a largest absolute value of 1 an image and averaged: all members
-    have the same say, as they have in the mean of their probabilities.
+    An ensemble's logits are the sum of its members' shares: so are its maps, and a member that adds little to the
+    log-odds adds little to them. What speaks against the class is cut off afterwards, where a method shows no sign.
 
     Args:
         network: the model.
@@ -83,9 +83,8 @@ def explain(
         raise unknown_name("method", method, list(METHODS), where="evaluate.explanations.methods")
     classes = np.asarray(classes, dtype=np.int64)
     maps = [row.explain(each, each.enter(images), classes, settings) for each in network.members]
-    if len(maps) == 1:
-        return maps[0]
-    return np.asarray(np.mean([scaled(each) for each in maps], axis=0, dtype=np.float64), dtype=np.float32)
+    total = np.sum(maps, axis=0, dtype=np.float64).astype(np.float32)
+    return total if row.signed else np.maximum(total, 0.0)
 
 
 def scaled(maps: Floats) -> Floats:
