@@ -27,8 +27,10 @@ NAMED: dict[str, Any] = {"optimizer": OPTIMIZERS, "loss": LOSSES, "backbone": BA
 @pytest.mark.parametrize("part", NAMED)
 def test_the_default_space_lists_every_row_with_its_hyperparameters(part: str, default_params: dict[str, Any]) -> None:
     listed = default_params["train"]["space"][part]
-    assert set(listed) == set(NAMED[part])
-    for name, row in NAMED[part].items():
+    # A network for pretrained weights is too large, and its images too small, without them.
+    wanted = {name: row for name, row in NAMED[part].items() if not getattr(row, "pretrained", False)}
+    assert set(listed) == set(wanted)
+    for name, row in wanted.items():
         assert set(listed[name]) == set(row.hyperparameters), f"train.space.{part}.{name}"
 
 

@@ -20,6 +20,9 @@ from medsweep.train.backbones import (
     multiply_adds,
 )
 
+# Those of keras.applications are large, and have tests of their own: tests/train/test_applications.py.
+OWN = [name for name, row in BACKBONES.items() if not row.pretrained]
+
 STAGED = {"depth": 2, "width": 4, "dropout": 0.3}
 PLAIN = STAGED | {"batch_norm": True}
 HYPER: dict[str, dict[str, Any]] = {
@@ -58,7 +61,7 @@ def outputs(model: Any, images: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("side", [16, 28, 33, 64])
-@pytest.mark.parametrize("backbone", list(BACKBONES))
+@pytest.mark.parametrize("backbone", OWN)
 def test_builds_predicts_saves_and_loads(backbone: str, side: int, channels: int, tmp_path: Path) -> None:
     import keras
 
@@ -100,7 +103,7 @@ def test_plain_of_depth_3_and_width_16_is_the_six_convolution_network() -> None:
     assert model.get_layer("dropout").rate == 0.3
 
 
-@pytest.mark.parametrize("backbone", list(BACKBONES))
+@pytest.mark.parametrize("backbone", OWN)
 @pytest.mark.parametrize("pooling", list(POOLINGS))
 def test_pooling_and_activation_are_in_the_graph(backbone: str, pooling: str) -> None:
     model = network(backbone, pooling=pooling, activation="silu")
@@ -140,7 +143,7 @@ def _normal_cdf(x: float) -> float:
 
 @pytest.mark.parametrize(
     ("backbone", "standardize"),
-    [(each, "image") for each in BACKBONES] + [("plain", each) for each in STANDARDIZATIONS if each != "image"],
+    [(each, "image") for each in OWN] + [("plain", each) for each in STANDARDIZATIONS if each != "image"],
 )
 def test_saved_bytes_depend_on_the_seed_alone(backbone: str, standardize: str, tmp_path: Path) -> None:
     def members(path: Path) -> dict[str, bytes]:
@@ -277,7 +280,7 @@ def test_mistakes_name_the_params_path(changed: dict[str, Any], words: list[str]
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-@pytest.mark.parametrize("backbone", list(BACKBONES))
+@pytest.mark.parametrize("backbone", OWN)
 def test_initial_weights_come_from_the_seed_alone(backbone: str) -> None:
     import random
 

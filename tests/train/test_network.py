@@ -21,6 +21,9 @@ from medsweep.train.model_file import save_model
 from medsweep.train.network import build_trial_network, forget_networks, open_network
 from medsweep.train.optimizers import OPTIMIZERS
 
+# Those of keras.applications are large, and have tests of their own: tests/train/test_applications.py.
+OWN = [name for name, row in BACKBONES.items() if not row.pretrained]
+
 EPOCHS = 2
 HYPER: dict[str, dict[str, Any]] = {
     "tutorial": {"dropout": 0.3},
@@ -139,7 +142,7 @@ def test_another_architecture_is_traced_anew(change: str, data: TrainingData) ->
     assert open_network(config, data, HOLDOUT, EPOCHS) is not open_network(different, data, HOLDOUT, EPOCHS)
 
 
-@pytest.mark.parametrize("backbone", list(BACKBONES))
+@pytest.mark.parametrize("backbone", OWN)
 def test_reseeded_is_built_with_that_seed(backbone: str, data: TrainingData, tmp_path: Path) -> None:
     train = PreparedSplit.load(data.train)
     config = trial(1, backbone=Named(backbone, HYPER[backbone]))

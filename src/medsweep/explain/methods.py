@@ -84,7 +84,7 @@ def explain(
     classes = np.asarray(classes, dtype=np.int64)
     maps = [row.explain(each, each.enter(images), classes, settings) for each in network.members]
     total = np.sum(maps, axis=0, dtype=np.float64).astype(np.float32)
-    return total if row.signed else np.maximum(total, 0.0)
+    return np.asarray(total if row.signed else np.maximum(total, 0.0), dtype=np.float32)
 
 
 def scaled(maps: Floats) -> Floats:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from medsweep.errors import unknown_name
+from medsweep.errors import ParamsError, unknown_name
+from medsweep.train.applications import SMALLEST, application
 from medsweep.train.hyperparameters import Scalar, check_hyperparameters
 
 if TYPE_CHECKING:
@@ -68,11 +69,15 @@ class BackboneRow:
         build: (features (B, H, W, C), hyper, activation, pooling, seeds) → features (B, F).
         hyperparameters: what `build` reads.
         what: one sentence.
+        smallest: how many pixels it needs along the shorter side.
+        pretrained: whether others publish weights for it, whatever they call the model in the file.
     """
 
     build: Callable[[Tensor, Mapping[str, Scalar], str, str, Seeds], Tensor]
     hyperparameters: tuple[str, ...]
     what: str
+    smallest: int = 16
+    pretrained: bool = False
 
 
 # The initializer that keeps the variance of the signal for each activation: He et al. (2015) where about half of the
@@ -255,6 +260,19 @@ def _separable(features: Tensor, hyper: Mapping[str, Scalar], activation: str, p
     return _pooled_and_dropped(features, hyper["dropout"], pooling, seeds)
 
 
+def _application(name: str, **options: Any) -> Callable[[Tensor, Mapping[str, Scalar], str, str, Seeds], Tensor]:
+    """A network of keras.applications; its activations are its own, `pooling` is that over the whole map."""
+
+    def build(features: Tensor, hyper: Mapping[str, Scalar], activation: str, pooling: str, seeds: Seeds) -> Tensor:
+        own = {"alpha": float(hyper["alpha"])} if "alpha" in hyper else {}
+        features, layers = application(name, features, **options, **own)
+        for layer in layers:
+            _seed(layer, layer.name, seeds)
+        return _pooled_and_dropped(features, hyper["dropout"], pooling, seeds)
+
+    return build
+
+
 BACKBONES: dict[str, BackboneRow] = {
     "tutorial": BackboneRow(
         _tutorial,
@@ -278,6 +296,34 @@ BACKBONES: dict[str, BackboneRow] = {
         ("depth", "width", "dropout"),
         "As `plain` with batch normalization, and depthwise-separable convolutions after the first (Chollet, 2017): "
         "about an eighth of the multiply-adds.",
+    ),
+    "mobilenet_v2": BackboneRow(
+        _application("MobileNetV2"),
+        ("alpha", "dropout"),
+        "Keras's MobileNetV2 (Sandler et al., 2018), its width times `alpha`; for pretrained weights.",
+        SMALLEST,
+        pretrained=True,
+    ),
+    "efficientnet_v2_b0": BackboneRow(
+        _application("EfficientNetV2B0", include_preprocessing=False),
+        ("dropout",),
+        "Keras's EfficientNetV2-B0 (Tan & Le, 2021); for pretrained weights.",
+        SMALLEST,
+        pretrained=True,
+    ),
+    "resnet50_v2": BackboneRow(
+        _application("ResNet50V2"),
+        ("dropout",),
+        "Keras's ResNet50V2 (He et al., 2016, Identity mappings); for pretrained weights.",
+        SMALLEST,
+        pretrained=True,
+    ),
+    "densenet121": BackboneRow(
+        _application("DenseNet121"),
+        ("dropout",),
+        "Keras's DenseNet121 (Huang et al., 2017), the network of many chest X-ray studies; for pretrained weights.",
+        SMALLEST,
+        pretrained=True,
     ),
 }
 
@@ -308,7 +354,7 @@ def build_network(
         pooling: a row of `POOLINGS`, used between stages and over the whole map.
         standardize: 'dataset' by the given mean and deviation, 'image' each image by its own over all its pixels and
             channels, 'none' only scales to 0 to 1.
-        input_shape: (H, W, C); H and W from 16, C 1 or 3.
+        input_shape: (H, W, C); H and W from the row's smallest, C 1 or 3.
         n_outputs: classes (2 for a binary task) or labels.
         task: binary, multiclass, ordinal or multilabel.
         value_range: the largest pixel value, 255 or 65535.
@@ -317,7 +363,7 @@ def build_network(
         seed: of initial weights and dropout.
 
     Raises:
-        ParamsError: an unknown name, or hyperparameters that are not the row's.
+        ParamsError: an unknown name, hyperparameters that are not the row's, or images that are too small for it.
     """
     if backbone not in BACKBONES:
         raise unknown_name("backbone", backbone, list(BACKBONES), where=f"{WHERE}.backbone")
@@ -329,6 +375,7 @@ def build_network(
         raise unknown_name("standardization", standardize, list(STANDARDIZATIONS), where=f"{WHERE}.standardize")
     row = BACKBONES[backbone]
     check_hyperparameters(row.hyperparameters, hyper, where=f"{WHERE}.backbone.{backbone}")
+    check_size(backbone, input_shape[0], input_shape[1])
 
     import keras
     from keras import layers
@@ -355,6 +402,21 @@ def build_network(
     return model
 
 
+def check_size(backbone: str, height: int, width: int) -> None:
+    """Make sure that a backbone's images are large enough.
+
+    Raises:
+        ParamsError: they are not.
+    """
+    smallest = BACKBONES[backbone].smallest
+    if min(height, width) < smallest:
+        raise ParamsError(
+            f"needs images of at least {smallest}×{smallest} pixels, not {height}×{width}.",
+            where=f"{WHERE}.backbone.{backbone}",
+            fix="Raise prepare.image, or take the backbone out.",
+        )
+
+
 def reseed(model: keras.Model, seed: int) -> None:
     """Give a network of `build_network` the seeds, initial weights and dropout state that it would have had, built with
     this seed. Its other weights stay as they are.
@@ -363,22 +425,37 @@ def reseed(model: keras.Model, seed: int) -> None:
         model: the network.
         seed: of initial weights and dropout.
     """
-    import keras
-
     seeds = Seeds(seed)
     for place in model.seeded:
-        layer = model.get_layer(place)
-        for kind in ("depthwise", "pointwise", "kernel"):
-            name = f"{kind}_initializer"
-            weight = getattr(layer, f"{kind}_kernel" if kind != "kernel" else "kernel", None)
-            if weight is not None and hasattr(layer, name):
-                known = getattr(layer, name)
-                initializer = type(known).from_config({**known.get_config(), "seed": seeds.of(place)})
-                setattr(layer, name, initializer)
-                weight.assign(initializer(weight.shape, dtype=weight.dtype))
-        if isinstance(layer, keras.layers.Dropout):
-            layer.seed = seeds.of(place)
-            layer.seed_generator.state.assign(keras.random.SeedGenerator(layer.seed).state.numpy())
+        _seed(model.get_layer(place), place, seeds)
+
+
+def _seed(layer: keras.layers.Layer, place: str, seeds: Seeds) -> None:
+    """Give a layer the next seeds, and the initial weights and dropout state that follow from them."""
+    import keras
+
+    for name, weight in _drawn(layer):
+        known = getattr(layer, name)
+        initializer = type(known).from_config({**known.get_config(), "seed": seeds.of(place)})
+        setattr(layer, name, initializer)
+        weight.assign(initializer(weight.shape, dtype=weight.dtype))
+    if isinstance(layer, keras.layers.Dropout):
+        layer.seed = seeds.of(place)
+        layer.seed_generator.state.assign(keras.random.SeedGenerator(layer.seed).state.numpy())
+
+
+def _drawn(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
+    """A layer's weights that begin at random, each with the name of its initializer."""
+    from keras import layers
+
+    if isinstance(layer, layers.SeparableConv2D):
+        return [
+            ("depthwise_initializer", layer.depthwise_kernel),
+            ("pointwise_initializer", layer.pointwise_kernel),
+        ]
+    if isinstance(layer, layers.DepthwiseConv2D):
+        return [("depthwise_initializer", layer.kernel)]
+    return [("kernel_initializer", layer.kernel)] if isinstance(layer, layers.Conv2D | layers.Dense) else []
 
 
 def logits_model(model: keras.Model) -> keras.Model:

@@ -61,6 +61,7 @@ HYPERPARAMETERS: dict[str, Limits | Truth] = {
     "dropout": Limits(0.0, 1.0, open_high=True),
     "depth": Limits(1, 8, whole=True),
     "width": Limits(1, 512, whole=True),
+    "alpha": Limits(0.0, 2.0, open_low=True),
     "batch_norm": Truth(),
     # schedules
     "floor": Limits(0.0, 1.0),

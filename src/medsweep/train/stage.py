@@ -33,6 +33,7 @@ from medsweep.tracking.progress import progress_bar
 from medsweep.tracking.system import SystemSampler
 from medsweep.train import note
 from medsweep.train.archive import Workplace, family_of
+from medsweep.train.backbones import check_size
 from medsweep.train.cluster import dask_workers
 from medsweep.train.examples import TrainingData
 from medsweep.train.executor import Workers, local_workers
@@ -43,7 +44,7 @@ from medsweep.train.presets import presets_in_space
 from medsweep.train.refit import FinalModel
 from medsweep.train.search import Search
 from medsweep.train.selection import Composition, Selection, Told, compose, select
-from medsweep.train.space import check_space
+from medsweep.train.space import check_space, part_of
 from medsweep.train.validation import Validation, validation_of
 
 if TYPE_CHECKING:
@@ -219,6 +220,8 @@ class _Job:
         presets_in_space(params.train)
         train = PreparedSplit.load(layout.prepared_split("train"))
         val = PreparedSplit.load(layout.prepared_split("val"))
+        for backbone in part_of(params.train.space, "backbone"):
+            check_size(backbone, *train.images.shape[1:3])
         validation = validation_of(params.train, train, val)
         _check_splits(train, val, params.train.search.objective, folded=validation.folds is not None)
         views = {}
