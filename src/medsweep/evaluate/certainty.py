@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from medsweep.artifacts.evaluation import Estimate
 from medsweep.artifacts.section import Cell, Section, Table
-from medsweep.evaluate.note import HEADLINES, auroc_by, shown
+from medsweep.evaluate.note import HEADLINES, intervals_by, shown
 from medsweep.statistics.areas import area_interval, areas, class_curves, mean_and_each, patients_of
 from medsweep.statistics.intervals import Interval
 from medsweep.statistics.proportions import proportion
@@ -83,8 +83,8 @@ def intervals(evaluated: Evaluated) -> Section:
     auroc = report.metrics["auroc"]
     method = "BCa" if known.method == "bca" else "percentile"
     first = (
-        f"The AUROC is {shown(auroc)}: the {100 * report.confidence:g} % interval is by {auroc_by(report)}, those of "
-        f"all other figures are by {known.samples} resamples of the {report.resampled} ({method})."
+        f"The AUROC is {shown(auroc)}. {100 * report.confidence:g} % intervals are "
+        f"{intervals_by(report, f'{known.samples} resamples of the {report.resampled} ({method})')}."
         if auroc.value is not None
         else "The AUROC is undefined on this test split."
     )

@@ -54,12 +54,12 @@ def decided_by(report: EvaluationReport, rule: str) -> str:
     return f"threshold{'s' if len(report.threshold) > 1 else ''} {cuts}{how}"
 
 
-def auroc_by(report: EvaluationReport) -> str:
-    """How the headline AUROC got its interval."""
+def intervals_by(report: EvaluationReport, resampling: str) -> str:
+    """How the figures got their intervals: all 'by {resampling}', but for an AUROC that has a variance."""
     if report.drawn_auroc is None:
-        return f"resampling {report.resampled}"
+        return f"by {resampling}"
     clustered = report.n_patients is not None and report.n_patients < report.n_images
-    return f"{'Obuchowski' if clustered else 'DeLong'}'s variance"
+    return f"of the AUROC by {'Obuchowski' if clustered else 'DeLong'}'s variance, of all else by {resampling}"
 
 
 def run_note(
@@ -78,8 +78,8 @@ def run_note(
         "",
         *(["**Synthetic images**: nothing here holds for real ones.", ""] if report.synthetic else []),
         f"- model: {trials}{f' ({chosen})' if chosen else ''}; {manifest.objective} {manifest.objective_value:.4g}",
-        f"- test split: {size_of(report)}; intervals {100 * report.confidence:g} %: "
-        f"of the AUROC by {auroc_by(report)}, of all else by resampling {report.resampled}",
+        f"- test split: {size_of(report)}; intervals {100 * report.confidence:g} %, "
+        f"{intervals_by(report, f'resampling {report.resampled}')}",
         f"- decisions: {decided_by(report, manifest.threshold_rule)}",
         f"- different models evaluated on this test split so far: **{evaluations}**"
         f"{' (choosing among them by these figures makes the best look too good)' if evaluations > 1 else ''}",

@@ -73,8 +73,7 @@ class EvaluateSummary:
         kind = "synthetic test split" if known.synthetic else "test split"
         found = [
             f"Evaluated on the {kind}: {note.size_of(known)}; decisions by {self.decided}.",
-            f"Intervals are {100 * known.confidence:g} %: of the AUROC by {note.auroc_by(known)}, of all else by "
-            f"resampling {known.resampled}."
+            f"Intervals are {100 * known.confidence:g} %, {note.intervals_by(known, f'resampling {known.resampled}')}."
             if known.metrics["accuracy"].low is not None
             else f"No intervals: there are fewer than two {known.resampled} to resample.",
         ]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from medsweep.artifacts.evaluation import Estimate
-from medsweep.evaluate.note import HEADLINES, auroc_by, shown, size_of
+from medsweep.evaluate import note
+from medsweep.evaluate.note import HEADLINES, shown, size_of
 from medsweep.evaluate.report.inputs import SPACE, ReportInputs
 from medsweep.layout import SPLITS
 from medsweep.pages.page import cell, count
@@ -229,10 +230,10 @@ def intervals_by(inputs: ReportInputs) -> str:
     method = {"bca": "BCa (bias-corrected and accelerated)", "percentile": "percentile"}.get(
         str(inputs.settings.get("evaluate.bootstrap.method")), ""
     )
+    how = note.intervals_by(report, f"{f'{method} ' if method else ''}bootstrap")
     return (
-        f"{100 * report.confidence:g} % intervals: of the AUROC by {auroc_by(report)}, of all else by "
-        f"{f'{method} ' if method else ''}bootstrap: {report.resampled} were drawn with replacement {cell(samples)} "
-        "times."
+        f"{100 * report.confidence:g} % intervals {how}: {report.resampled} were drawn with replacement "
+        f"{cell(samples)} times."
     )
 
 
