@@ -249,8 +249,9 @@ def _examine(
     alike = None
     if prepare.checks.near_duplicates != "off":
         with progress_bar(console) as progress:
-            progress.add_task("comparing images", total=None, detail="near-duplicates")
+            task = progress.add_task("comparing images", total=len(table), detail="near-duplicates")
             alike = find_alike(table, thumbnails, prepare.checks.near_duplicate_similarity)
+            progress.update(task, completed=len(table))
     splitting = assign_splits(
         table, prepare.split, n_classes=len(source.class_names), alike=None if alike is None else alike.codes
     )
