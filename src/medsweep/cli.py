@@ -568,7 +568,12 @@ def _compare_two(first: str, second: str, as_json: bool) -> None:
     _say([found.sentence, found.decided, *([found.caution] if found.caution else [])])
     console.print(_difference_table(found))
     how = "Holm-adjusted together" if len(found.metrics) > 1 else "as it is"
-    _say([f"Intervals: {100 * found.confidence:g} %, by resampling {found.unit}, the same for both; p {how}."])
+    _say(
+        [
+            f"Intervals: {100 * found.confidence:g} %, by resampling {found.unit}, the same for both, but for the two "
+            f"AUROCs' own, which are by their variance; p {how}."
+        ]
+    )
 
 
 def _difference_table(found: Any) -> Any:

@@ -41,6 +41,7 @@ def test_a_better_model_is_called_so(predict: Make, weigh: Any) -> None:
     assert (found.metrics["auroc"].difference.low, found.metrics["auroc"].difference.high) == pytest.approx(
         (found.area.difference.low, found.area.difference.high), abs=0.03
     )
+    assert (found.metrics["auroc"].first, found.metrics["auroc"].second) == (found.area.first, found.area.second)
     assert found.area.p_value < 1e-6 and found.metrics["auroc"].p_value < 0.02
     assert "On the same 200 images of 100 patients" in found.sentence and "higher than" in found.sentence
     assert found.sentence.endswith("more than chance explains. Version 2 ranks these images better.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -160,6 +160,14 @@ def compare(one: Side, two: Side, evaluate: Evaluate) -> Comparison:
     found = model_areas(first.task, first.labels, [first.probabilities, second.probabilities], groups)
     error = float(found.combined(np.array([[-1.0, 1.0]])).errors[0])
     metrics = bootstrap_differences(sides[0], sides[1], groups, names, **known.model_dump())
+    area = area_difference(found, 0, 1, known.confidence, independent_of(sides[0], groups))
+    # Each model's AUROC with the interval that its evaluation gives it.
+    drawn = metrics["auroc"]
+    metrics["auroc"] = replace(
+        drawn,
+        first=area.first if math.isfinite(area.first.low) else drawn.first,
+        second=area.second if math.isfinite(area.second.low) else drawn.second,
+    )
     p_values = holm([metrics[name].p_value for name in names])
     return Comparison(
         first=one.name,
@@ -168,7 +176,7 @@ def compare(one: Side, two: Side, evaluate: Evaluate) -> Comparison:
         n_groups=len(np.unique(groups)),
         unit="patients" if first.has_patients or second.has_patients else "images",
         confidence=known.confidence,
-        area=area_difference(found, 0, 1, known.confidence, independent_of(sides[0], groups)),
+        area=area,
         metrics=metrics,
         adjusted=dict(zip(names, p_values, strict=True)),
         decisions=mcnemar(first.labels == first.decisions, second.labels == second.decisions, groups),
