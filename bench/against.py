@@ -26,12 +26,22 @@ import numpy as np
 
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.artifacts.run_log import RunLog
-from medsweep.artifacts.trial import TrialOutcome
 from medsweep.prepare import stage as prepare
 from medsweep.train.executor import local_workers
 from medsweep.train.fit import prepare_worker
 from medsweep.train.search import Search
-from project import REPOSITORY, phantoms, quiet, show, spread, temporary_project, training_data, write_json
+from project import (
+    REPOSITORY,
+    Nobody,
+    cpu_seconds,
+    phantoms,
+    quiet,
+    show,
+    spread,
+    temporary_project,
+    training_data,
+    write_json,
+)
 
 HERE = Path(__file__).resolve().parent / "peers"
 SPACE: dict[str, Any] = json.loads((HERE / "space.json").read_text())
@@ -134,25 +144,15 @@ def settings(given: argparse.Namespace, seed: int) -> dict[str, Any]:
     }
 
 
-class Nobody:
-    """Is told of progress and says nothing."""
-
-    def segment(self, trial: int, epochs: int) -> None:
-        """Nothing."""
-
-    def finished(self, outcome: TrialOutcome, best: TrialOutcome | None) -> None:
-        """Nothing."""
-
-
 def ours(changes: dict[str, Any], workers: int) -> dict[str, Any]:
     """The search alone: the CPU time and the best value after each generation."""
     with temporary_project(changes) as (params, layout):
         prepare.run(params, layout, quiet())
-        before, work = _cpu(), layout.state / "bench"
+        before, work = cpu_seconds(), layout.state / "bench"
         with local_workers(workers, prepare_worker) as crew, RunLog(work / "run_log.jsonl") as log:
             search = Search(params.train, training_data(layout), log, (), work / "checkpoints", crew, Nobody())
             outcomes = search.run()
-        total = _cpu() - before
+        total = cpu_seconds() - before
     step = params.train.search.generation
     besides = total - sum(each.seconds for each in outcomes)
     ends = []
@@ -161,12 +161,6 @@ def ours(changes: dict[str, Any], workers: int) -> dict[str, Any]:
         best = max(each.objective for each in done if each.status == "complete" and each.objective is not None)
         ends.append({"cpu_seconds": besides + sum(each.seconds for each in done), "quality": best})
     return {"quality": ends[-1]["quality"], "cpu_seconds": total, "trials": len(outcomes), "ends": ends}
-
-
-def _cpu() -> float:
-    """CPU seconds of this process and of those that it started and that have ended."""
-    used = os.times()
-    return used.user + used.system + used.children_user + used.children_system
 
 
 def report(found: list[dict[str, Any]], given: argparse.Namespace) -> None:

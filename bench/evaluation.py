@@ -9,7 +9,6 @@ Example: python bench/evaluation.py --images 10000 --size 64 --networks 1 5
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from medsweep.layout import Layout
 from medsweep.params import Params
 from medsweep.prepare import stage as prepare
 from medsweep.train import stage as train
-from project import peak_memory, phantoms, quiet, show, temporary_project, write_json
+from project import cpu_seconds, peak_memory, phantoms, quiet, show, temporary_project, write_json
 
 SHARES = {"val": 0.04, "test": 0.84}  # as much for test as may be
 
@@ -84,21 +83,15 @@ def one(params: Params, layout: Layout, parts: list[str]) -> dict[str, Any]:
     """Evaluate with these parts alone."""
     known = params.evaluate.model_copy(update={"parts": parts})
     manifest = TrainedModel.load(layout.trained, model=layout.model)
-    started, cpu = time.perf_counter(), _cpu()
+    started, cpu = time.perf_counter(), cpu_seconds()
     evaluate.run(params.model_copy(update={"evaluate": known}), layout, quiet())
     return {
         "multiply_adds": manifest.facts["multiply_adds"],
         "parts": "all" if len(parts) == len(PARTS) else ", ".join(parts) or "none",
         "seconds": time.perf_counter() - started,
-        "cpu": _cpu() - cpu,
+        "cpu": cpu_seconds() - cpu,
         "peak_mb": peak_memory(),
     }
-
-
-def _cpu() -> float:
-    """CPU seconds of this process and of those that it started and that have ended."""
-    used = os.times()
-    return used.user + used.system + used.children_user + used.children_system
 
 
 if __name__ == "__main__":

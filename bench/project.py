@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medsweep.artifacts.prepared import PreparedSplit
+from medsweep.artifacts.trial import TrialOutcome
 from medsweep.layout import Layout
 from medsweep.params import Params, load_yaml, parse
 from medsweep.train.examples import TrainingData
@@ -75,6 +76,22 @@ def training_data(layout: Layout) -> TrainingData:
     """The prepared arrays as a worker is told of them."""
     digest = PreparedSplit.load(layout.prepared_split("train")).digest
     return TrainingData(layout.prepared_split("train"), layout.prepared_split("val"), layout.augmented, digest)
+
+
+class Nobody:
+    """Is told of progress and says nothing."""
+
+    def segment(self, trial: int, epochs: int) -> None:
+        """Nothing."""
+
+    def finished(self, outcome: TrialOutcome, best: TrialOutcome | None) -> None:
+        """Nothing."""
+
+
+def cpu_seconds() -> float:
+    """CPU seconds of this process and of those that it started and that have ended."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def peak_memory(process: int | None = None) -> float:

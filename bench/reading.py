@@ -37,7 +37,7 @@ from medsweep.prepare.reading import AUDITS, Reader
 from medsweep.prepare.workers import read_all
 from medsweep.sources.catalog import open_source
 from prepare import _PeakOfChildren
-from project import REPOSITORY, peak_memory, show, spread, write_json
+from project import REPOSITORY, cpu_seconds, peak_memory, show, spread, write_json
 
 
 def main() -> None:
@@ -156,10 +156,10 @@ def bare(root: Path, kind: str, images: int) -> dict[str, Any]:
 
     _own_session()
     read(paths[0])
-    started, cpu = time.perf_counter(), _cpu()
+    started, cpu = time.perf_counter(), cpu_seconds()
     for path in paths:
         read(path)
-    return _measured(images, time.perf_counter() - started, _cpu() - cpu, 0.0)
+    return _measured(images, time.perf_counter() - started, cpu_seconds() - cpu, 0.0)
 
 
 def prepared(root: Path, kind: str, images: int, workers: int, audits: bool, notes: bool) -> dict[str, Any]:
@@ -168,15 +168,15 @@ def prepared(root: Path, kind: str, images: int, workers: int, audits: bool, not
     known = params.load(REPOSITORY / "params.yaml").prepare
     image = known.image.model_copy(update={"height": 128, "width": 128})
     with _PeakOfChildren() as children:
-        started, cpu = time.perf_counter(), _cpu()
+        started, cpu = time.perf_counter(), cpu_seconds()
         source = open_source(params.Source(kind="dicom" if kind == "dicom" else "folder", path="raw"), root)
-        opened, cpu_opened = time.perf_counter() - started, _cpu() - cpu
+        opened, cpu_opened = time.perf_counter() - started, cpu_seconds() - cpu
         wanted = Wanted.by(known.checks) if notes else Wanted()
         reader = _Reader(source, image, known.intensity, known.limits, AUDITS if audits else frozenset(), wanted)
         records = islice(source.records(), images)
-        started, cpu = time.perf_counter(), _cpu()
+        started, cpu = time.perf_counter(), cpu_seconds()
         read = sum(len(chunk.kept) for _, chunk in read_all(reader, records, workers=workers))
-        seconds, cpu = time.perf_counter() - started, _cpu() - cpu
+        seconds, cpu = time.perf_counter() - started, cpu_seconds() - cpu
     if read != images:
         raise SystemExit(f"{read} of {images} images were read")
     # All headers were read for some of the images: a share of that time is theirs.
@@ -207,12 +207,6 @@ def _measured(images: int, seconds: float, cpu: float, worker_mb: float) -> dict
         "driver_mb": peak_memory(),
         "worker_mb": worker_mb,
     }
-
-
-def _cpu() -> float:
-    """CPU seconds of this process and of those that it started and that have ended."""
-    used = os.times()
-    return used.user + used.system + used.children_user + used.children_system
 
 
 if __name__ == "__main__":

@@ -16,24 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from medsweep.artifacts.run_log import RunLog
-from medsweep.artifacts.trial import TrialOutcome
 from medsweep.layout import Layout
 from medsweep.params import Params
 from medsweep.prepare import stage as prepare
 from medsweep.train.executor import Workers, local_workers
 from medsweep.train.fit import prepare_worker
 from medsweep.train.search import Search
-from project import ONE_NETWORK, phantoms, quiet, show, spread, temporary_project, training_data, write_json
-
-
-class Nobody:
-    """Is told of progress and says nothing."""
-
-    def segment(self, trial: int, epochs: int) -> None:
-        """Nothing."""
-
-    def finished(self, outcome: TrialOutcome, best: TrialOutcome | None) -> None:
-        """Nothing."""
+from project import ONE_NETWORK, Nobody, phantoms, quiet, show, spread, temporary_project, training_data, write_json
 
 
 def main() -> None:
