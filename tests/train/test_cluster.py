@@ -130,9 +130,7 @@ def test_a_worker_sees_nothing_of_the_project_and_its_files_come_back(
         executor.shutdown()
 
 
-def test_a_task_that_kills_every_worker_is_answered(
-    write_project: Callable[..., Params], cluster: Any, tmp_path: Path
-) -> None:
+def test_a_task_that_kills_every_worker_is_answered(write_project: Callable[..., Params], tmp_path: Path) -> None:
     params = write_project(tmp_path)
     task = task_of(params, tmp_path, tmp_path / "end.npz")
 
@@ -140,14 +138,14 @@ def test_a_task_that_kills_every_worker_is_answered(
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
-    client = distributed.Client(cluster.scheduler_address, set_as_default=False)
-    cluster.scheduler.allowed_failures = 0
-    executor = ClusterExecutor(client, None)
-    try:
-        assert isinstance(executor.submit(dies, task).result(timeout=90), WorkerDied)
-    finally:
-        executor.shutdown()
-        cluster.scheduler.allowed_failures = 3
+    # A cluster of its own: a nanny gives up a worker that dies as it starts, and that worker is gone for good.
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None, silence_logs=50) as dying:
+        dying.scheduler.allowed_failures = 0
+        executor = ClusterExecutor(distributed.Client(dying.scheduler_address, set_as_default=False), None)
+        try:
+            assert isinstance(executor.submit(dies, task).result(timeout=90), WorkerDied)
+        finally:
+            executor.shutdown()
 
 
 def test_images_that_cannot_be_left_are_an_error(
@@ -211,7 +209,7 @@ def test_no_scheduler_no_workers_no_dask_other_code(monkeypatch: pytest.MonkeyPa
         dask_workers(Dask(scheduler_address=empty.scheduler_address, data_url=None), PACKAGES)
     with monkeypatch.context() as patched:
         patched.setattr(clusters, "code_digest", lambda _: str(os.getpid()))
-        with pytest.raises(SearchError, match="2 of 2 workers have no medsweep, or another version of it"):
+        with pytest.raises(SearchError, match=r"([12]) of \1 workers have no medsweep, or another version"):
             dask_workers(Dask(scheduler_address=cluster.scheduler_address, data_url=None), PACKAGES)
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(SearchError, match=r"needs Dask, which is not installed\. pip install 'medsweep\[dask\]'"):
