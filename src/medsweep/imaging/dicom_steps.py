@@ -3,13 +3,19 @@
 pydicom takes more than a millisecond for a header and its pixels' description, which is as long as all the rest of
 reading a plain slice. Most files are of few kinds: little endian, their elements in rising order, each with a length.
 These are stepped through here; for all others, and for whatever is odd, the answer is None, and pydicom reads them.
+
+The slices of a series mostly have the same elements in the same places: where all that decides about the steps is the
+same as in an earlier file, so are the steps.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from medsweep.imaging.dicom_header import DEFLATED, PREFIX, PREFIX_AT
 
@@ -24,6 +30,9 @@ _TRANSFER_SYNTAX = 0x00020010
 _UNDEFINED = 0xFFFFFFFF
 _START, _END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _DEEPEST = 8
+# Files whose steps are remembered: lengths of UIDs and numbers differ even within a series.
+_REMEMBERED = 32
+_MOST_DECIDING = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,40 @@ class Steps:
     """
 
     syntax: str
-    places: dict[int, tuple[bytes, int, int]]
+    places: Mapping[int, tuple[bytes, int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """A file that was stepped through, and what decided about it.
+
+    Args:
+        steps: what was found.
+        deciding: the places of the bytes that were looked at: tags, VRs, lengths and the transfer syntax.
+        content: those bytes.
+        last: where the last four of them stand, which mostly tell at once that another file is of another kind.
+        least, most: bytes that a file must have to be stepped through likewise.
+    """
+
+    steps: Steps
+    deciding: NDArray[np.intp]
+    content: bytes
+    last: int
+    least: int
+    most: int | None
+
+    def repeats(self, data: bytes) -> bool:
+        """Whether another file gives the same steps."""
+        size, last = len(data), self.last
+        if size < self.least or (self.most is not None and size > self.most):
+            return False
+        if data[last : last + 4] != self.content[-4:]:
+            return False
+        return bytes(np.frombuffer(data, dtype=np.uint8)[self.deciding]) == self.content
+
+
+# By what was wanted; replaced as a whole, so that threads do not meet.
+_WALKED: dict[frozenset[int] | None, tuple[_Walk, ...]] = {}
 
 
 def step_through(data: bytes, wanted: Collection[int] | None) -> Steps | None:
@@ -48,8 +90,37 @@ def step_through(data: bytes, wanted: Collection[int] | None) -> Steps | None:
         wanted: tags of the data set's top level; what follows the last of them is not looked at. None for all: then
             the file must be sound to its end.
     """
+    key = None if wanted is None else frozenset(wanted)
+    walked = _WALKED.get(key, ())
+    for walk in walked:
+        if walk.repeats(data):
+            return walk.steps
+    visited: list[tuple[int, int]] = []
+    steps = _walk(data, key, visited)
+    if steps is not None:
+        walk = _remembered(data, steps, visited, whole=key is None)
+        if len(walk.content) <= _MOST_DECIDING:
+            _WALKED[key] = (walk, *walked[: _REMEMBERED - 1])
+    return steps
+
+
+def _remembered(data: bytes, steps: Steps, visited: list[tuple[int, int]], *, whole: bool) -> _Walk:
+    """What `_walk` found, and what it looked at, which is given as pairs of beginning and end."""
+    starts, ends = np.array(visited, dtype=np.intp).T
+    lengths = ends - starts
+    deciding = np.repeat(starts - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+    content = bytes(np.frombuffer(data, dtype=np.uint8)[deciding])
+    last = int(ends[-1]) - 4
+    # A walk that was not to the end has looked whether a whole element follows.
+    least, most = (len(data), len(data)) if whole else (last + _ELEMENT.size, None)
+    return _Walk(steps, deciding, content, last, least, most)
+
+
+def _walk(data: bytes, wanted: frozenset[int] | None, visited: list[tuple[int, int]]) -> Steps | None:
+    """Step from element to element; `visited` is told the beginning and the end of all that is looked at."""
     if data[PREFIX_AT : PREFIX_AT + 4] != PREFIX:
         return None
+    visited.append((PREFIX_AT, PREFIX_AT + 4))
     last, place, end = _UNDEFINED if wanted is None else max(wanted), PREFIX_AT + 4, len(data)
     implicit: bool | None = None
     syntax = ""
@@ -66,7 +137,9 @@ def step_through(data: bytes, wanted: Collection[int] | None) -> Steps | None:
             if not syntax or syntax in (_BIG, DEFLATED):
                 return None
             implicit = syntax == IMPLICIT
+        began = place
         if tag > last:
+            visited.append((began, began + 4))
             return Steps(syntax, found)
         if implicit:
             length = int.from_bytes(vr, "little") | length << 16
@@ -79,17 +152,20 @@ def step_through(data: bytes, wanted: Collection[int] | None) -> Steps | None:
             place += 12
         else:
             return None
+        visited.append((began, place))
         if length == _UNDEFINED:
             # Encapsulated pixels look alike, and what is in an unknown element is encoded otherwise.
             stop = None if group == 0x7FE0 or vr == b"UN" else _after_items(data, place, end, bool(implicit), 1)
             if stop is None:
                 return None
+            visited.append((place, stop))
             after, length = stop, stop - 8 - place
         else:
             after = place + length
         if after > end:
             return None
         if tag == _TRANSFER_SYNTAX:
+            visited.append((place, after))
             syntax = data[place:after].strip(b"\0 ").decode("latin-1")
         elif group != 2 if wanted is None else tag in wanted:
             found[tag] = vr, place, place + length
