@@ -77,8 +77,8 @@ def test_points_keep_their_promise_and_no_cut_does_better(task: Task, seed: int)
             own = (float(point.sensitivity[index] or 0), float(point.specificity[index] or 0))
             called = p[:, k] >= point.thresholds[index]
             assert own == (pytest.approx(called[there].mean()), pytest.approx((~called[~there]).mean()))
-            if point.rule == "youden":
-                assert sum(own) == pytest.approx((sens + spec).max())
+            if point.rule == "youden":  # smoothed: near the best of these very images
+                assert (sens + spec).max() - 0.15 <= sum(own) <= (sens + spec).max() + 1e-9
             elif point.rule == "sensitivity":
                 assert own[0] >= float(point.target or 0) and own[1] == pytest.approx(spec[sens >= point.target].max())
             elif point.rule == "specificity":
@@ -86,7 +86,8 @@ def test_points_keep_their_promise_and_no_cut_does_better(task: Task, seed: int)
             else:
                 n1, n0 = there.sum(), (~there).sum()
                 cost = point.target * (1 - sens) * n1 + (1 - spec) * n0
-                assert point.target * (1 - own[0]) * n1 + (1 - own[1]) * n0 == pytest.approx(cost.min())
+                found_cost = float(point.target or 0) * (1 - own[0]) * n1 + (1 - own[1]) * n0
+                assert cost.min() - 1e-9 <= found_cost <= cost.min() + 0.2 * max(cost[0], cost[-1])
 
 
 def test_what_no_cut_reaches_comes_as_near_as_can_be() -> None:

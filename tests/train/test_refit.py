@@ -236,7 +236,8 @@ def test_a_model_that_has_seen_validation_is_judged_by_networks_that_had_not(
         judged=tmp_path / "judged.npy",
     )
     final = refit(task)
-    assert final.decisions.threshold == fit_thresholds(RULES.threshold, "binary", val.labels, judged)
+    expected = fit_thresholds(RULES.threshold, "binary", val.labels, judged)
+    assert final.decisions.threshold == pytest.approx(expected, rel=1e-12)
     written = ValidationPredictions.load(tmp_path / "validation.csv", class_names=val.class_names, task="binary")
     assert written.record_ids.tolist() == val.record_ids.tolist()
     np.testing.assert_allclose(written.probabilities, judged, rtol=1e-6)

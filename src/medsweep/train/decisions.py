@@ -15,11 +15,12 @@ from medsweep.params import OperatingPoints, Train
 from medsweep.statistics.metrics import evaluate_all
 from medsweep.statistics.operating_points import (
     POINT_RULES,
-    THRESHOLD_RULES,
-    Criterion,
+    PROMISES,
     best_cut,
     decide,
     fit_thresholds,
+    smooth_cut,
+    youden_index,
 )
 from medsweep.statistics.temperature import fit_temperature
 
@@ -112,14 +113,13 @@ def _point(
     rule: str, target: float | None, task: Task, labels: NDArray[Any], probabilities: NDArray[np.float64]
 ) -> OperatingPoint:
     """One operating point: of the positive class for a binary task, else of each class or label against the rest."""
-    criterion: Criterion | None = THRESHOLD_RULES["youden"].criterion
-    if target is not None:
-        criterion = POINT_RULES[rule](target)
+    criterion = youden_index if target is None else POINT_RULES[rule](target)
+    cut = best_cut if rule in PROMISES else smooth_cut
     classes = [1] if task == "binary" else range(probabilities.shape[1])
     thresholds, sensitivity, specificity = [], [], []
     for k in classes:
         there = labels[:, k] == 1 if task == "multilabel" else labels == k
-        threshold = best_cut(criterion, there.astype(np.int64), probabilities[:, k])
+        threshold = cut(criterion, there.astype(np.int64), probabilities[:, k])
         called = decide("binary", np.stack([1 - probabilities[:, k], probabilities[:, k]], axis=1), threshold) == 1
         thresholds.append(threshold)
         sensitivity.append(_share(called[there]))
