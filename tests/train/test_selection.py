@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from medsweep.artifacts.trial import Epoch, TrialOutcome
 from medsweep.params import Params, Train
@@ -97,6 +99,30 @@ def test_an_ensemble_begins_with_all_that_cannot_be_told_from_the_best(small_par
         # Told of the ensemble itself, and of what such a choice is worth to others.
         assert found.value is not None and found.value == pytest.approx(values[0], abs=selection.standard_error)
         assert found.ensemble is not None and found.single is not None
+
+
+def test_what_an_ensemble_is_worth_counts_that_its_members_were_the_lucky_ones(
+    small_params: Callable[..., Params],
+) -> None:
+    train = settings(small_params, {}, {"kind": "ensemble", "members": 3, "resamples": 40})
+    # 24 trials that are equally good, of which those three came to the end that looked best on these images.
+    signal, promised, worth = 0.1, [], []
+    for seed in range(4):
+        told = said(train, [noisy(signal, 100 * seed + each) for each in range(24)])
+        values = [each.objective or 0.0 for each in told.outcomes]
+        bar = sorted(values)[-3]
+        outcomes = [
+            replace(o, status="complete" if v >= bar else "pruned") for o, v in zip(told.outcomes, values, strict=True)
+        ]
+        told = Told(tuple(outcomes), told.probabilities)
+        found = compose(train, "binary", select(train, "binary", told, validation()), told, validation())
+        assert found.value is not None and found.ensemble is not None
+        promised.append(found.value)
+        worth.append(found.ensemble)
+    # The mean of three independent scores, whose noise is a third of one's variance.
+    truth = norm.cdf(signal * np.sqrt(6))
+    assert np.mean(promised) - truth > 0.04
+    assert abs(np.mean(worth) - truth) < 0.02
 
 
 def test_alone_where_others_do_not_help(small_params: Callable[..., Params]) -> None:

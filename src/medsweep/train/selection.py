@@ -7,7 +7,7 @@ it was held out), never at the test split.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,32 +141,39 @@ class Pool:
     """The trials that an ensemble may be made of, their predictions as calibrated logits.
 
     Args:
-        outcomes: the candidates, best first.
-        told: what all trials said.
+        told: what all trials said; a trial's place is its index there.
         task: binary, multiclass, multilabel or ordinal.
         validation: what they said it of.
         objective: what is compared.
     """
 
-    def __init__(
-        self, outcomes: Sequence[TrialOutcome], told: Told, task: Task, validation: Validation, objective: str
-    ) -> None:
-        self.numbers = [each.config.number for each in outcomes]
-        self._task, self._validation, self.objective = task, validation, objective
-        place = {each.config.number: index for index, each in enumerate(told.outcomes)}
-        self._logits: list[Floats] = []
-        self.temperatures: list[float] = []
-        for number in self.numbers:
-            logits = logits_of(task, told.probabilities[place[number]])
-            # Losses differ in how sure they make a network: averaged as they are, the loudest would decide.
-            temperature = fit_temperature(task, validation.labels, logits[0])
-            self.temperatures.append(temperature)
-            self._logits.append(logits / temperature)
+    def __init__(self, told: Told, task: Task, validation: Validation, objective: str) -> None:
+        self._told, self._task, self._validation, self.objective = told, task, validation, objective
+        self.place = {each.config.number: index for index, each in enumerate(told.outcomes)}
+        self._calibrated: dict[int, tuple[float, Floats]] = {}
         self._scores: dict[tuple[int, ...], Scores] = {}
 
+    def number(self, place: int) -> int:
+        """A trial's number."""
+        return self._told.outcomes[place].config.number
+
+    def temperature(self, place: int) -> float:
+        """What a trial's logits are divided by.
+
+        Losses differ in how sure they make a network: averaged as they are, the loudest would decide.
+        """
+        return self._logits(place)[0]
+
+    def _logits(self, place: int) -> tuple[float, Floats]:
+        if place not in self._calibrated:
+            logits = logits_of(self._task, self._told.probabilities[place])
+            temperature = fit_temperature(self._task, self._validation.labels, logits[0])
+            self._calibrated[place] = temperature, logits / temperature
+        return self._calibrated[place]
+
     def probabilities(self, members: Sequence[int]) -> Floats:
-        """(R, N, K) of the ensemble of these candidates, given by their places and as often as they weigh."""
-        mean = np.mean([self._logits[each] for each in members], axis=0)
+        """(R, N, K) of the ensemble of these trials, given by their places and as often as they weigh."""
+        mean = np.mean([self._logits(each)[1] for each in members], axis=0)
         return np.stack([tempered(self._task, each, 1.0) for each in mean])
 
     def scores(self, members: Sequence[int]) -> Scores:
@@ -176,19 +183,31 @@ class Pool:
             self._scores[key] = scores_of(self.objective, self._task, self._validation.labels, found)
         return self._scores[key]
 
-    def alike(self, values: Floats, standard_error: float | None) -> list[int]:
+    def alone(self, weights: Floats) -> Floats:
+        """(T, B) what each trial is worth by itself, weights (N, B) telling how often each image counts."""
+        return np.stack([self.scores((place,))(weights) for place in range(len(self._told.outcomes))])
+
+    def best(self, values: Floats, most: int) -> list[int]:
+        """The places of the best by these values (T,), best first; those without a value are left out."""
+        upward = self.sign * values
+        order = sorted(np.flatnonzero(np.isfinite(upward)), key=lambda place: (-upward[place], place))
+        return [int(place) for place in order[:most]]
+
+    def alike(self, values: Mapping[int, float], standard_error: float | None) -> list[int]:
         """The places of the candidates whose value is within one standard error of the best, best first.
 
         Args:
-            values: (C,) of the objective, one a candidate.
+            values: of the objective, by place, in the order that decides between equals.
             standard_error: None where it cannot be told: then the best alone.
         """
-        upward = np.where(np.isfinite(values), self.sign * values, -np.inf)
-        order = sorted(range(len(values)), key=lambda place: (-upward[place], place))
+        upward = {place: self.sign * value if np.isfinite(value) else -np.inf for place, value in values.items()}
+        order = sorted(upward, key=lambda place: -upward[place])
         within = upward[order[0]] - (standard_error or 0.0)
         return [place for place in order if upward[place] >= within and np.isfinite(upward[place])] or order[:1]
 
-    def members(self, weights: Floats, most: int, standard_error: float | None) -> tuple[int, ...]:
+    def members(
+        self, weights: Floats, candidates: Sequence[int], most: int, standard_error: float | None
+    ) -> tuple[int, ...]:
         """Caruana et al. (2004), with their sorted initialization: the mean of the best, then greedily one by one.
 
         It begins with all whose values cannot be told apart from the best one's: to choose among them is to draw lots,
@@ -197,6 +216,7 @@ class Pool:
 
         Args:
             weights: (N, 1) how often each image counts.
+            candidates: places, best first.
             most: members in all, repetitions counted.
             standard_error: of the best one's value.
         """
@@ -205,15 +225,15 @@ class Pool:
             found = self.sign * float(self.scores(members)(weights)[0])
             return found if np.isfinite(found) else -np.inf
 
-        alone = np.array([self.scores((place,))(weights)[0] for place in range(len(self.numbers))])
+        alone = {place: float(self.scores((place,))(weights)[0]) for place in candidates}
         members = tuple(self.alike(alone, standard_error)[:most])
         reached = value(members)
         while len(members) < most:
-            tried = [(value((*members, each)), -each) for each in range(len(self.numbers))]
-            best, place = max(tried)
+            tried = [(value((*members, place)), -rank) for rank, place in enumerate(candidates)]
+            best, rank = max(tried)
             if best <= reached:
                 break
-            members, reached = (*members, -place), best
+            members, reached = (*members, candidates[-rank]), best
         return members
 
     @property
@@ -225,8 +245,8 @@ class Pool:
 def compose(train: Train, task: Task, selection: Selection, told: Told, validation: Validation) -> Composition:
     """The single network or the ensemble, by `train.final.kind`.
 
-    What either is worth is told by choosing both anew in each resample of the patients, and looking at them on those
-    that were not drawn. `auto` takes the ensemble where it is worth more than the single network.
+    What either is worth is told by choosing both anew in each resample of the patients, among all trials, and looking
+    at them on those that were not drawn. `auto` takes the ensemble where it is worth more than the single network.
     """
     final, search = train.final, train.search
     single = selection.winner.config.number
@@ -234,10 +254,10 @@ def compose(train: Train, task: Task, selection: Selection, told: Told, validati
         return Composition("single", "train.final asks for a single network", (single,))
     if final.kind == "auto" and search.choose == "one_standard_error":
         return Composition("single", "the smallest model is asked for (train.search.choose)", (single,))
-    candidates = ranking(train, told.outcomes)[: final.members]
-    pool = Pool(candidates, told, task, validation, search.objective)
+    pool = Pool(told, task, validation, search.objective)
+    candidates = [pool.place[each.config.number] for each in ranking(train, told.outcomes)[: final.members]]
     everyone = np.ones((len(validation.labels), 1))
-    members = pool.members(everyone, final.members, selection.standard_error)
+    members = pool.members(everyone, candidates, final.members, selection.standard_error)
     if len(set(members)) == 1:
         why = "no other trial is within one standard error of the best, and no mean with others was better"
         return Composition("single", why, (single,))
@@ -251,27 +271,30 @@ def compose(train: Train, task: Task, selection: Selection, told: Told, validati
     else:
         why = f"of the best trials {len(set(members))} together (train.final.kind: ensemble)"
     value = float(pool.scores(members)(everyone)[0])
-    numbers = tuple(pool.numbers[each] for each in members)
-    temperatures = dict(zip(pool.numbers, pool.temperatures, strict=True))
+    numbers = tuple(pool.number(each) for each in members)
+    temperatures = {pool.number(each): pool.temperature(each) for each in candidates}
     return Composition("ensemble", why, numbers, temperatures, value, *worth)
 
 
 def _worth(
     pool: Pool, validation: Validation, most: int, standard_error: float | None, *, samples: int, seed: int
 ) -> tuple[float, float]:
-    """What choosing the best candidate, and what choosing an ensemble, is worth on images that were not drawn."""
-    single = range(len(pool.numbers))
+    """What choosing the best trial, and what choosing an ensemble, is worth on images that were not drawn.
+
+    As for the best trial (`selection_bias`), stopped trials take part with what they said last: who was still there at
+    the end was chosen by these images too.
+    """
     values: list[tuple[float, float]] = []
     for block in resample_weights(validation.groups, samples=samples, seed=seed):
+        alone = pool.alone(block)
         for column in range(block.shape[1]):
             drawn = block[:, column : column + 1]
             left = (drawn == 0).astype(np.float64)
-            each = np.array([pool.scores((index,))(drawn)[0] for index in single])
-            index = choose(each, pool.objective)
-            if index < 0:
+            candidates = pool.best(alone[:, column], most)
+            if not candidates:
                 continue
-            chosen = pool.members(drawn, most, standard_error)
-            pair = (pool.scores((index,))(left)[0], pool.scores(chosen)(left)[0])
+            chosen = pool.members(drawn, candidates, most, standard_error)
+            pair = (pool.scores(candidates[:1])(left)[0], pool.scores(chosen)(left)[0])
             if np.isfinite(pair).all():
                 values.append((float(pair[0]), float(pair[1])))
     if not values:
