@@ -37,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--size", type=int, default=28, help="pixels along each side")
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--json", type=Path, help="write all measurements here")
     given = parser.parse_args()
     prepare_worker()
@@ -53,6 +54,7 @@ def main() -> None:
                 backbone=Named(name, settings),
                 optimizer=Named("adamw", {"learning_rate": 0.002}),
                 weight_decay=0.01,
+                batch_size=given.batch_size,
                 policy="geometric",
                 views=4,
             )
@@ -67,7 +69,7 @@ def main() -> None:
             found.append({"backbone": name, "new": new, "seen": seen, "step": step})
             rows.append([name, spread(new), spread([1000 * each for each in seen], 0), f"{1000 * median(step):.0f}"])
     show(
-        f"to the first finished step, {given.size}x{given.size}",
+        f"to the first finished step, {given.size}x{given.size}, batches of {given.batch_size}",
         ["backbone", "new architecture, s", "seen, ms", "of that the step, ms"],
         rows,
     )
