@@ -27,10 +27,10 @@ from sklearn.metrics import roc_auc_score
 
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.augment import stage as augment
-from medsweep.explain.network import prepare_tensorflow
 from medsweep.imaging.corruptions import corrupted
 from medsweep.layout import SPLITS
 from medsweep.prepare import stage as prepare
+from medsweep.tensorflow_start import start_tensorflow
 from medsweep.train import stage as train
 from project import phantoms, quiet, show, temporary_project, write_json
 
@@ -92,7 +92,7 @@ class FreshPhantoms:
 
 def search(number: int, given: argparse.Namespace, fresh: FreshPhantoms) -> dict[str, float]:
     """One search, first with a single network as its model, then with an ensemble of the same trials."""
-    prepare_tensorflow()
+    start_tensorflow()
     import keras
 
     changes = phantoms(given.images, SIZE)

@@ -27,8 +27,12 @@ from medsweep.artifacts.trained import TrainedModel
 from medsweep.augment.policies import check_policies, draw_views
 from medsweep.layout import Layout
 from medsweep.params import Params, load_yaml, parse
+from medsweep.tensorflow_start import tensorflow_environment
 from medsweep.tracking.publisher import PublishSummary, publish
 from medsweep.tracking.store import open_store
+
+# Before any test imports Keras: what is trained here and in worker processes is compared.
+tensorflow_environment()
 
 ROOT = Path(__file__).resolve().parent.parent
 

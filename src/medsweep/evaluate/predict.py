@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsweep.errors import ArtifactError
+from medsweep.tensorflow_start import start_tensorflow
 
 _PIXELS_AT_ONCE = 1 << 18
 
@@ -84,15 +83,9 @@ class Predictor:
     """
 
     def __init__(self, model_path: Path, shape: tuple[int, ...], *, n_classes: int, workers: int) -> None:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        start_tensorflow(operations_at_once=workers)
         import keras
-        import tensorflow as tf
 
-        # One thread within an operation: how a sum is cut into parts would otherwise depend on the number of threads.
-        # TensorFlow refuses once it has run anything, which a stage in its own process has not.
-        with suppress(RuntimeError):
-            tf.config.threading.set_intra_op_parallelism_threads(1)
-            tf.config.threading.set_inter_op_parallelism_threads(workers)
         try:
             self._model = keras.saving.load_model(model_path, compile=False)
         except (ValueError, TypeError, OSError, KeyError) as error:

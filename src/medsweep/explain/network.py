@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from medsweep.errors import ArtifactError
 from medsweep.explain.graph import Link, MemberGraph, members_of
+from medsweep.tensorflow_start import start_tensorflow
 
 if TYPE_CHECKING:
     import keras
@@ -133,7 +133,7 @@ class Network:
         Raises:
             ArtifactError: it can't be read, or can't be explained.
         """
-        prepare_tensorflow()
+        start_tensorflow()
         import keras
 
         try:
@@ -180,17 +180,6 @@ class Network:
         finally:
             for (_, weight), value in zip(weights, before, strict=True):
                 weight.assign(value)
-
-
-def prepare_tensorflow() -> None:
-    """One thread, since how a sum is cut into parts depends on their number; called before TensorFlow works."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tensorflow as tf
-
-    # TensorFlow refuses once it has run anything: then its owner has set them.
-    with suppress(RuntimeError):
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def _log_odds(logits: Any, classes: Any, link: Link) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from medsweep.artifacts.trial import Epoch, TrialConfig
 from medsweep.errors import MedsweepError, SearchError
+from medsweep.tensorflow_start import start_tensorflow
 from medsweep.train.examples import HOLDOUT, Part, TrainingData
 from medsweep.train.network import Network, TrialFailedError, forget_networks, open_network
 
@@ -59,19 +60,16 @@ class FitAnswer:
 
 def prepare_worker() -> None:
     """Set a worker process up: one thread (processes use the machine better), repeatable kernels, slow imports done."""
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+    start_tensorflow()
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_op_determinism()
     # Rewriting the graph costs a second a network and makes small convolutions no faster on a CPU.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     # It warns of graphs traced in a loop; here each trial is another network.
     tf.get_logger().setLevel("ERROR")
-    import keras  # noqa: F401  (imported here so that no trial's time has it)
 
 
 def fit(task: FitTask, on_epoch: Callable[[Epoch], None] | None = None) -> FitAnswer:
