@@ -27,10 +27,10 @@ from sklearn.metrics import roc_auc_score
 
 from medsweep.artifacts.prepared import PreparedSplit
 from medsweep.augment import stage as augment
+from medsweep.backend.start import start_tensorflow
 from medsweep.imaging.corruptions import corrupted
 from medsweep.layout import SPLITS
 from medsweep.prepare import stage as prepare
-from medsweep.tensorflow_start import start_tensorflow
 from medsweep.train import stage as train
 from project import phantoms, quiet, show, temporary_project, write_json
 

@@ -25,9 +25,9 @@ from medsweep.artifacts.prepared import PreparedSplit, Standardization
 from medsweep.artifacts.run_log import RunLog
 from medsweep.artifacts.trained import TrainedModel
 from medsweep.augment.policies import check_policies, draw_views
+from medsweep.backend.start import tensorflow_environment
 from medsweep.layout import Layout
 from medsweep.params import Params, load_yaml, parse
-from medsweep.tensorflow_start import tensorflow_environment
 from medsweep.tracking.publisher import PublishSummary, publish
 from medsweep.tracking.store import open_store
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medsweep.backend.start import start_tensorflow
 from medsweep.errors import ArtifactError
-from medsweep.tensorflow_start import start_tensorflow
 
 _PIXELS_AT_ONCE = 1 << 18
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
-_CODE = ("artifacts", "drawing", "evaluate", "explain", "imaging", "pages", "statistics")
+_CODE = ("artifacts", "backend", "drawing", "evaluate", "explain", "imaging", "pages", "statistics")
 _SYSTEM_SECONDS = 5.0
 # Resampling repeats images, which widens every bin's gap: a percentile interval of ECE lies above the value itself.
 _WITHOUT_INTERVAL = ("ece",)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medsweep.backend.start import start_tensorflow
 from medsweep.errors import ArtifactError
 from medsweep.explain.graph import Link, MemberGraph, members_of
-from medsweep.tensorflow_start import start_tensorflow
 
 if TYPE_CHECKING:
     import keras

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medsweep.artifacts.trial import Epoch, TrialConfig
+from medsweep.backend.start import start_tensorflow
 from medsweep.errors import MedsweepError, SearchError
-from medsweep.tensorflow_start import start_tensorflow
 from medsweep.train.examples import HOLDOUT, Part, TrainingData
 from medsweep.train.network import Network, TrialFailedError, forget_networks, open_network
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 # What may change a result of this stage besides data and parameters.
-_CODE = ("artifacts", "drawing", "imaging", "statistics", "train")
+_CODE = ("artifacts", "backend", "drawing", "imaging", "statistics", "train")
 _SAMPLE_SECONDS = 10.0
 # Kept in models/trials.csv: what a clock measured is not.
 _FACTS = ("parameters", "multiply_adds", "file_bytes")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ASK = """
-from medsweep.tensorflow_start import start_tensorflow
+from medsweep.backend.start import start_tensorflow
 start_tensorflow(operations_at_once=2)
 import os, sys, tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port

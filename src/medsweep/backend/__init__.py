@@ -1,0 +1,1 @@
+"""How TensorFlow, which networks are built and applied with, begins."""
