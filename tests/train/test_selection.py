@@ -45,7 +45,7 @@ def said(train: Train, scores: list[np.ndarray], *, parameters: list[float] | No
         history = (Epoch(1, 1.0, 0.5, last),)
         outcomes.append(TrialOutcome(config, "complete", last["val_auroc"], history, 1.0, 1, None, None, facts))
         each.append(probabilities[np.newaxis])
-    return Told(tuple(outcomes), np.stack(each))
+    return Told(tuple(outcomes), np.stack(each), (np.stack(each),), (1,) * len(each))
 
 
 def noisy(signal: float, seed: int, scale: float = 1.0) -> np.ndarray:
@@ -114,7 +114,7 @@ def test_what_an_ensemble_is_worth_counts_that_its_members_were_the_lucky_ones(
         outcomes = [
             replace(o, status="complete" if v >= bar else "pruned") for o, v in zip(told.outcomes, values, strict=True)
         ]
-        told = Told(tuple(outcomes), told.probabilities)
+        told = replace(told, outcomes=tuple(outcomes))
         found = compose(train, "binary", select(train, "binary", told, validation()), told, validation())
         assert found.value is not None and found.ensemble is not None
         promised.append(found.value)

@@ -115,8 +115,80 @@ def choose(values: Floats, objective: str, *, cost: Floats | None = None, standa
     return int(min(near, key=lambda each: (cost[each], -upward[each], each)))
 
 
+def survivors(
+    values: Sequence[Floats],
+    reached: Sequence[int],
+    generations: Sequence[int],
+    *,
+    reduction: int,
+    maximize: bool,
+) -> NDArray[np.bool_]:
+    """Which of T trials successive halving would leave over, in each of B resamples of the images it compares them by.
+
+    In the order of generations, and at each rung, a trial goes on if its value is among the best 1/reduction of all
+    that ever reached the rung. A trial that would have gone on and did not is left over, with what is known of it; one
+    that did go on and would not have is not.
+
+    Args:
+        values: for each rung (T, B) of the objective; of a trial that did not come to a rung anything.
+        reached: (T,) how many rungs it came to, at least 1.
+        generations: (T,) which trials were compared together, rising.
+        reduction: of how many one goes on.
+        maximize: whether more is better.
+
+    Returns:
+        (T, B).
+    """
+    n_trials, resamples = values[0].shape
+    upward = [np.where(np.isfinite(each), each if maximize else -each, -np.inf) for each in values]
+    far = np.asarray(reached)
+    left = np.zeros((n_trials, resamples), np.bool_)
+    pools = [np.empty((0, resamples)) for _ in values]
+    for generation in dict.fromkeys(generations):
+        alive = np.repeat((np.asarray(generations) == generation)[:, None], resamples, axis=1)
+        for rung, value in enumerate(upward):
+            here = alive & (far > rung)[:, None]
+            # NaN stands for who is not here; it sorts behind all others.
+            pools[rung] = np.concatenate([pools[rung], np.where(here, value, np.nan)[here.any(axis=1)]])
+            ranked = -np.sort(-pools[rung], axis=0)
+            keep = np.ceil((~np.isnan(pools[rung])).sum(axis=0) / reduction).astype(np.int64)
+            if not len(ranked):
+                break
+            bar = np.take_along_axis(ranked, np.maximum(keep - 1, 0)[None], axis=0)[0]
+            last = rung == len(values) - 1
+            alive = here & (last | (value >= bar))
+            left |= alive & (far == rung + 1)[:, None]
+    return left
+
+
+def remaining_distance(values: Sequence[Floats], *, maximize: bool) -> Floats:
+    """How much of its distance from a perfect value (1 of a score, 0 of a loss) a candidate keeps from each of E rungs
+    to the last one, by those that went all the way.
+
+    Args:
+        values: for each rung (C,) of the objective, of the C candidates that came to the last one.
+        maximize: whether more is better.
+
+    Returns:
+        (E,), the last of them 1.
+    """
+    distances = np.array([np.mean(1.0 - each if maximize else each) for each in values])
+    return np.where(distances > 0, distances[-1] / np.where(distances > 0, distances, 1.0), 1.0)
+
+
+def grown(values: Floats, remaining: Floats, *, maximize: bool) -> Floats:
+    """What stopped candidates would have come to: values with that share of their distance from a perfect value."""
+    return 1.0 - (1.0 - values) * remaining if maximize else values * remaining
+
+
 def selection_bias(
-    found: Resampled, objective: str, *, chosen: int, cost: Floats | None = None, standard_error: float | None = None
+    found: Resampled,
+    objective: str,
+    *,
+    chosen: int,
+    among: NDArray[np.bool_] | None = None,
+    cost: Floats | None = None,
+    standard_error: float | None = None,
 ) -> SelectionBias | None:
     """The bootstrap bias correction of a choice among candidates (Tsamardinos et al., 2018, BBC-CV).
 
@@ -128,13 +200,15 @@ def selection_bias(
         found: the candidates' objectives.
         objective, cost, standard_error: how is chosen (see `choose`).
         chosen: who was, on all images.
+        among: (T, B) who can be chosen in each resample; None: all.
 
     Returns:
         None where no resample could tell (too few images of a class).
     """
     kept = []
-    for column in range(found.drawn.shape[1]):
-        index = choose(found.drawn[:, column], objective, cost=cost, standard_error=standard_error)
+    drawn = found.drawn if among is None else np.where(among, found.drawn, np.nan)
+    for column in range(drawn.shape[1]):
+        index = choose(drawn[:, column], objective, cost=cost, standard_error=standard_error)
         if index >= 0 and np.isfinite(found.left[index, column]):
             kept.append(found.left[index, column])
     if not kept:

@@ -14,6 +14,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -264,27 +265,37 @@ class Search:
         loss, accuracy = (statistics.fmean(getattr(each, name) for each in epochs) for name in ("loss", "accuracy"))
         return Epoch(epochs[0].number, loss, accuracy, found)
 
-    def predictions_of(self, outcomes: Sequence[TrialOutcome]) -> list[list[Path]]:
-        """The files with what each trial's networks said in their last epoch; what was lost is trained again.
+    def predictions_of(self, outcomes: Sequence[TrialOutcome]) -> list[list[list[Path]]]:
+        """By trial, and by rung that it came to, the files with what its networks said there; what was lost is trained
+        again.
 
         Raises:
             SearchError: it could not be trained again.
         """
-        wanted = [
-            (outcome.config, index, len(outcome.history)) for outcome in outcomes for index in range(len(self.parts))
+        places = [
+            [(outcome.config, index, rung) for index in range(len(self.parts))]
+            for outcome in outcomes
+            for rung in self._reached(outcome)
         ]
-        paths = [self.predictions_at(config.number, epochs, index) for config, index, epochs in wanted]
+        found = [[self._told_at(*place) for place in rung] for rung in places]
         lost = [
-            self.task(config, index, until=epochs, start=None)
-            for (config, index, epochs), path in zip(wanted, paths, strict=True)
-            if path is not None and not path.is_file()
+            self.task(config, index, until=rung, start=None)
+            for (config, index, rung), path in zip(chain(*places), chain(*found), strict=True)
+            if not path.is_file()
         ]
         for place, answer in self.workers.map_unordered(fit, lost):
             if isinstance(answer, WorkerDied) or answer.error is not None:
                 raise SearchError(f"the predictions of {lost[place].config.title} were lost, and so is the trial.")
-        found = [path for path in paths if path is not None]
-        n = len(self.parts)
-        return [found[start : start + n] for start in range(0, len(found), n)]
+        rungs = iter(found)
+        return [list(islice(rungs, len(self._reached(outcome)))) for outcome in outcomes]
+
+    def _reached(self, outcome: TrialOutcome) -> list[int]:
+        return [rung for rung in self.train.search.rungs if rung <= len(outcome.history)]
+
+    def _told_at(self, config: TrialConfig, index: int, rung: int) -> Path:
+        path = self.predictions_at(config.number, rung, index)
+        assert path is not None  # whoever asks for predictions has them kept
+        return path
 
     # -- comparing -----------------------------------------------------------------------------------------------------
 

@@ -21,13 +21,17 @@ from medsweep.params import Train
 from medsweep.statistics.intervals import resample_weights
 from medsweep.statistics.objective import OBJECTIVES
 from medsweep.statistics.selection import (
+    Resampled,
     Scores,
     SelectionBias,
     choose,
+    grown,
+    remaining_distance,
     resampled,
     scores_of,
     selection_bias,
     standard_error,
+    survivors,
 )
 from medsweep.statistics.temperature import fit_temperature, logits_of, tempered
 from medsweep.statistics.weighted import Floats
@@ -38,15 +42,19 @@ from medsweep.train.validation import Validation
 
 @dataclass(frozen=True)
 class Told:
-    """What every trial that did not fail said in its last epoch.
+    """What every trial that did not fail said in its last epoch, and at the rungs on the way.
 
     Args:
         outcomes: those T trials.
         probabilities: (T, R, N, K) float32; R is 1 but for repeated cross-validation.
+        rungs: the same at each rung; where a trial did not come to it, what it said last.
+        reached: (T,) how many rungs it came to.
     """
 
     outcomes: tuple[TrialOutcome, ...]
     probabilities: NDArray[np.float32]
+    rungs: tuple[NDArray[np.float32], ...]
+    reached: tuple[int, ...]
 
     def save(self, path: Path, validation: Validation) -> None:
         """Write it with the images' record ids; numpy dates the members of its archives 1980."""
@@ -61,6 +69,57 @@ class Told:
             arrays["folds"] = validation.folds
         with files.replacing(path) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, allow_pickle=False, **arrays)
+
+
+class Halving:
+    """The search's pruning at rungs, done again where images count otherwise.
+
+    Args:
+        train: the stage's parameters.
+        task: binary, multiclass, multilabel or ordinal.
+        told: what the trials said.
+        validation: what they said it of.
+    """
+
+    def __init__(self, train: Train, task: Task, told: Told, validation: Validation) -> None:
+        search = train.search
+        self._reduction = search.reduction_factor
+        self._generations = [each.config.number // search.generation for each in told.outcomes]
+        self._reached = told.reached
+        self._maximize = OBJECTIVES[search.objective].direction == "maximize"
+        self._scores = [
+            [scores_of(search.objective, task, validation.labels, each) for each in rung] for rung in told.rungs
+        ]
+        # Searches for cheap trials keep others too, by a front; there no trial is left out again.
+        self._by_value = search.cost == "none"
+        complete = [index for index, each in enumerate(told.outcomes) if each.status == "complete"]
+        everyone = self._values(np.ones((len(validation.labels), 1)))
+        remaining = remaining_distance([each[complete, 0] for each in everyone], maximize=self._maximize)
+        self.remaining = remaining[np.asarray(told.reached) - 1]
+        """(T,) how much of its distance from a perfect value a trial would have kept to the end (see `grown`)."""
+
+    def survivors(self, weights: Floats) -> NDArray[np.bool_]:
+        """(T, B) whether a trial would have come as far as is known of it, had each image counted so often.
+
+        Args:
+            weights: (N, B).
+        """
+        if not self._by_value:
+            return np.ones((len(self._reached), weights.shape[1]), np.bool_)
+        return survivors(
+            self._values(weights),
+            self._reached,
+            self._generations,
+            reduction=self._reduction,
+            maximize=self._maximize,
+        )
+
+    def grown(self, values: Floats) -> Floats:
+        """Values (T, B) of what trials said last, as they would have been at the end."""
+        return grown(values, self.remaining[:, np.newaxis], maximize=self._maximize)
+
+    def _values(self, weights: Floats) -> list[Floats]:
+        return [np.stack([scores(weights) for scores in rung]) for rung in self._scores]
 
 
 @dataclass(frozen=True)
@@ -104,8 +163,15 @@ def select(train: Train, task: Task, told: Told, validation: Validation) -> Sele
             standard_error=allowed,
         )
         winner = complete[chosen]
+    halving = Halving(train, task, told, validation)
+    blocks = resample_weights(validation.groups, samples=search.resamples, seed=seed)
     bias = selection_bias(
-        found, search.objective, chosen=place[winner.config.number], cost=cost, standard_error=allowed
+        Resampled(found.values, halving.grown(found.drawn), halving.grown(found.left)),
+        search.objective,
+        chosen=place[winner.config.number],
+        among=np.concatenate([halving.survivors(weights) for weights in blocks], axis=1),
+        cost=cost,
+        standard_error=allowed,
     )
     return Selection(winner, best, float(error) if np.isfinite(error) else None, bias, len(told.outcomes))
 
@@ -145,10 +211,12 @@ class Pool:
         task: binary, multiclass, multilabel or ordinal.
         validation: what they said it of.
         objective: what is compared.
+        remaining: (T,) of trials that were stopped, as `Halving` has it.
     """
 
-    def __init__(self, told: Told, task: Task, validation: Validation, objective: str) -> None:
+    def __init__(self, told: Told, task: Task, validation: Validation, objective: str, remaining: Floats) -> None:
         self._told, self._task, self._validation, self.objective = told, task, validation, objective
+        self._remaining = remaining
         self.place = {each.config.number: index for index, each in enumerate(told.outcomes)}
         self._calibrated: dict[int, tuple[float, Floats]] = {}
         self._scores: dict[tuple[int, ...], Scores] = {}
@@ -183,9 +251,17 @@ class Pool:
             self._scores[key] = scores_of(self.objective, self._task, self._validation.labels, found)
         return self._scores[key]
 
+    def values(self, members: Sequence[int], weights: Floats) -> Floats:
+        """(B,) what an ensemble is worth, weights (N, B) telling how often each image counts.
+
+        Of members that were stopped on the way, what it would have been worth at the end.
+        """
+        remaining = np.asarray(np.mean(self._remaining[list(members)]))
+        return grown(self.scores(members)(weights), remaining, maximize=self.sign > 0)
+
     def alone(self, weights: Floats) -> Floats:
-        """(T, B) what each trial is worth by itself, weights (N, B) telling how often each image counts."""
-        return np.stack([self.scores((place,))(weights) for place in range(len(self._told.outcomes))])
+        """(T, B) what each trial is worth by itself."""
+        return np.stack([self.values((place,), weights) for place in range(len(self._told.outcomes))])
 
     def best(self, values: Floats, most: int) -> list[int]:
         """The places of the best by these values (T,), best first; those without a value are left out."""
@@ -222,10 +298,10 @@ class Pool:
         """
 
         def value(members: tuple[int, ...]) -> float:
-            found = self.sign * float(self.scores(members)(weights)[0])
+            found = self.sign * float(self.values(members, weights)[0])
             return found if np.isfinite(found) else -np.inf
 
-        alone = {place: float(self.scores((place,))(weights)[0]) for place in candidates}
+        alone = {place: float(self.values((place,), weights)[0]) for place in candidates}
         members = tuple(self.alike(alone, standard_error)[:most])
         reached = value(members)
         while len(members) < most:
@@ -254,7 +330,8 @@ def compose(train: Train, task: Task, selection: Selection, told: Told, validati
         return Composition("single", "train.final asks for a single network", (single,))
     if final.kind == "auto" and search.choose == "one_standard_error":
         return Composition("single", "the smallest model is asked for (train.search.choose)", (single,))
-    pool = Pool(told, task, validation, search.objective)
+    halving = Halving(train, task, told, validation)
+    pool = Pool(told, task, validation, search.objective, halving.remaining)
     candidates = [pool.place[each.config.number] for each in ranking(train, told.outcomes)[: final.members]]
     everyone = np.ones((len(validation.labels), 1))
     members = pool.members(everyone, candidates, final.members, selection.standard_error)
@@ -262,7 +339,9 @@ def compose(train: Train, task: Task, selection: Selection, told: Told, validati
         why = "no other trial is within one standard error of the best, and no mean with others was better"
         return Composition("single", why, (single,))
     seed = derived_seed("ensemble", train.seed)
-    one, many = _worth(pool, validation, final.members, selection.standard_error, samples=final.resamples, seed=seed)
+    one, many = _worth(
+        pool, halving, validation, final.members, selection.standard_error, samples=final.resamples, seed=seed
+    )
     worth = tuple(x if np.isfinite(x) else None for x in (one, many))
     if final.kind == "auto":
         why = f"{search.objective} on images that the choice did not see: ensemble {many:.4f}, single {one:.4f}"
@@ -277,16 +356,22 @@ def compose(train: Train, task: Task, selection: Selection, told: Told, validati
 
 
 def _worth(
-    pool: Pool, validation: Validation, most: int, standard_error: float | None, *, samples: int, seed: int
+    pool: Pool,
+    halving: Halving,
+    validation: Validation,
+    most: int,
+    standard_error: float | None,
+    *,
+    samples: int,
+    seed: int,
 ) -> tuple[float, float]:
     """What choosing the best trial, and what choosing an ensemble, is worth on images that were not drawn.
 
-    As for the best trial (`selection_bias`), stopped trials take part with what they said last: who was still there at
-    the end was chosen by these images too.
+    Who is there to choose among is found anew too: who was still there at the end was chosen by these images.
     """
     values: list[tuple[float, float]] = []
     for block in resample_weights(validation.groups, samples=samples, seed=seed):
-        alone = pool.alone(block)
+        alone = np.where(halving.survivors(block), pool.alone(block), np.nan)
         for column in range(block.shape[1]):
             drawn = block[:, column : column + 1]
             left = (drawn == 0).astype(np.float64)
@@ -294,7 +379,7 @@ def _worth(
             if not candidates:
                 continue
             chosen = pool.members(drawn, candidates, most, standard_error)
-            pair = (pool.scores(candidates[:1])(left)[0], pool.scores(chosen)(left)[0])
+            pair = (pool.values(candidates[:1], left)[0], pool.values(chosen, left)[0])
             if np.isfinite(pair).all():
                 values.append((float(pair[0]), float(pair[1])))
     if not values:

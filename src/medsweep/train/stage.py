@@ -347,8 +347,13 @@ def _warm_start(layout: Layout, known: WarmStart) -> Path:
 
 def _told(search: Search, outcomes: Sequence[TrialOutcome], validation: Validation) -> Told:
     valued = tuple(each for each in outcomes if each.status != "failed")
-    paths = search.predictions_of(valued)
-    return Told(valued, np.stack([validation.predictions(each) for each in paths]))
+    files_of = search.predictions_of(valued)
+    # At a rung that a trial did not come to stands what it said last.
+    rungs = [
+        np.stack([validation.predictions(found[min(rung, len(found) - 1)]) for found in files_of])
+        for rung in range(max(map(len, files_of)))
+    ]
+    return Told(valued, rungs[-1], tuple(rungs), tuple(len(found) for found in files_of))
 
 
 def _check_splits(train: PreparedSplit, val: PreparedSplit, objective: str, *, folded: bool) -> None:
