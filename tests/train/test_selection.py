@@ -13,8 +13,9 @@ from scipy.stats import norm
 
 from medsweep.artifacts.trial import Epoch, TrialOutcome
 from medsweep.params import Params, Train
+from medsweep.train.composition import compose
 from medsweep.train.examples import HOLDOUT
-from medsweep.train.selection import Told, compose, select
+from medsweep.train.selection import Told, select
 from medsweep.train.study import ask_generation
 from medsweep.train.validation import Validation
 

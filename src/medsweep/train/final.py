@@ -16,13 +16,14 @@ from medsweep.errors import SearchError
 from medsweep.layout import Layout
 from medsweep.params import Train
 from medsweep.statistics.temperature import logits_of, tempered
+from medsweep.train.composition import Composition
 from medsweep.train.decisions import DecisionRules
 from medsweep.train.examples import ALL, HOLDOUT, Part
 from medsweep.train.executor import WorkerDied, Workers
 from medsweep.train.fit import FitTask, fit
 from medsweep.train.refit import FinalModel, Member, RefitTask, refit
 from medsweep.train.search import Search
-from medsweep.train.selection import Composition, Told
+from medsweep.train.selection import Told
 from medsweep.train.space import derived_seed
 from medsweep.train.validation import Validation
 

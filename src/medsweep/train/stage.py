@@ -35,6 +35,7 @@ from medsweep.train import note
 from medsweep.train.archive import Workplace, family_of
 from medsweep.train.backbones import check_size
 from medsweep.train.cluster import dask_workers
+from medsweep.train.composition import Composition, compose
 from medsweep.train.examples import TrainingData
 from medsweep.train.executor import Workers, local_workers
 from medsweep.train.final import build, facts_of
@@ -43,7 +44,7 @@ from medsweep.train.past import outcomes_of, stop_in
 from medsweep.train.presets import presets_in_space
 from medsweep.train.refit import FinalModel
 from medsweep.train.search import Search
-from medsweep.train.selection import Composition, Selection, Told, compose, select
+from medsweep.train.selection import Selection, Told, select
 from medsweep.train.space import check_space, part_of
 from medsweep.train.validation import Validation, validation_of
 
