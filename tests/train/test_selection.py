@@ -46,7 +46,7 @@ def said(train: Train, scores: list[np.ndarray], *, parameters: list[float] | No
         history = (Epoch(1, 1.0, 0.5, last),)
         outcomes.append(TrialOutcome(config, "complete", last["val_auroc"], history, 1.0, 1, None, None, facts))
         each.append(probabilities[np.newaxis])
-    return Told(tuple(outcomes), np.stack(each), (np.stack(each),), (1,) * len(each))
+    return Told(tuple(outcomes), (np.stack(each),), (1,) * len(each))
 
 
 def noisy(signal: float, seed: int, scale: float = 1.0) -> np.ndarray:

@@ -58,22 +58,22 @@ class _Walk:
         deciding: the places of the bytes that were looked at: tags, VRs, lengths and the transfer syntax.
         content: those bytes.
         last: where the last four of them stand, which mostly tell at once that another file is of another kind.
-        least, most: bytes that a file must have to be stepped through likewise.
+        size: how many bytes a file must have to be stepped through likewise: just so many if `whole`, else at least.
+        whole: whether it was stepped through to its end.
     """
 
     steps: Steps
     deciding: NDArray[np.intp]
     content: bytes
     last: int
-    least: int
-    most: int | None
+    size: int
+    whole: bool
 
     def repeats(self, data: bytes) -> bool:
         """Whether another file gives the same steps."""
-        size, last = len(data), self.last
-        if size < self.least or (self.most is not None and size > self.most):
+        if len(data) < self.size or (self.whole and len(data) > self.size):
             return False
-        if data[last : last + 4] != self.content[-4:]:
+        if data[self.last : self.last + 4] != self.content[-4:]:
             return False
         return bytes(np.frombuffer(data, dtype=np.uint8)[self.deciding]) == self.content
 
@@ -112,8 +112,7 @@ def _remembered(data: bytes, steps: Steps, visited: list[tuple[int, int]], *, wh
     content = bytes(np.frombuffer(data, dtype=np.uint8)[deciding])
     last = int(ends[-1]) - 4
     # A walk that was not to the end has looked whether a whole element follows.
-    least, most = (len(data), len(data)) if whole else (last + _ELEMENT.size, None)
-    return _Walk(steps, deciding, content, last, least, most)
+    return _Walk(steps, deciding, content, last, len(data) if whole else last + _ELEMENT.size, whole)
 
 
 def _walk(data: bytes, wanted: frozenset[int] | None, visited: list[tuple[int, int]]) -> Steps | None:

@@ -203,7 +203,7 @@ class Network:
         """
         variables = [*self.model.variables, *self._optimizer.variables]
         for variable, value in zip(variables, self._blank, strict=True):
-            variable.value.assign(value, read_value=False)  # past Keras's conversions, a fifth of the time
+            variable.value.assign(value, read_value=False)  # past Keras's conversions, which take longer
         self._optimizer.learning_rate.assign(self._base_rate)
         set_weight_decay(self._optimizer, self.config.weight_decay)
         reseed(self.model, self.config.seed)

@@ -42,15 +42,19 @@ class Told:
 
     Args:
         outcomes: those T trials.
-        probabilities: (T, R, N, K) float32; R is 1 but for repeated cross-validation.
-        rungs: the same at each rung; where a trial did not come to it, what it said last.
+        rungs: at each rung (T, R, N, K) float32; where a trial did not come to it, what it said last. R is 1 but for
+            repeated cross-validation.
         reached: (T,) how many rungs it came to.
     """
 
     outcomes: tuple[TrialOutcome, ...]
-    probabilities: NDArray[np.float32]
     rungs: tuple[NDArray[np.float32], ...]
     reached: tuple[int, ...]
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """(T, R, N, K) what each said last."""
+        return self.rungs[-1]
 
     def save(self, path: Path, validation: Validation) -> None:
         """Write it with the images' record ids; numpy dates the members of its archives 1980."""

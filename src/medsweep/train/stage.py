@@ -354,7 +354,7 @@ def _told(search: Search, outcomes: Sequence[TrialOutcome], validation: Validati
         np.stack([validation.predictions(found[min(rung, len(found) - 1)]) for found in files_of])
         for rung in range(max(map(len, files_of)))
     ]
-    return Told(valued, rungs[-1], tuple(rungs), tuple(len(found) for found in files_of))
+    return Told(valued, tuple(rungs), tuple(len(found) for found in files_of))
 
 
 def _check_splits(train: PreparedSplit, val: PreparedSplit, objective: str, *, folded: bool) -> None:
